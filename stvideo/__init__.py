@@ -1,0 +1,1 @@
+"""stvideo: efficient video transformers by semantic tokens and class-attention token reorganization."""
