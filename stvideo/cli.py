@@ -1,0 +1,118 @@
+"""What every command shares: arguments of the form ``key=value``, help, and errors as one line.
+
+A command is a module with ``main(argv) -> int`` that ends in::
+
+    if __name__ == "__main__":
+        cli.run(main)
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from stvideo.errors import StvideoError, nearest
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+_OVERRIDE = re.compile(r"^[A-Za-z_][\w.]*=")
+
+
+def run(main: Callable[[list[str]], int | None], argv: Sequence[str] | None = None) -> NoReturn:
+    """Call ``main`` with the command line and leave the process with its exit status.
+
+    A `StvideoError` becomes one line on stderr and exit status 2; Ctrl-C leaves with 130.
+    """
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
+    try:
+        status = main(list(sys.argv[1:] if argv is None else argv)) or 0
+        sys.stdout.flush()
+    except StvideoError as error:
+        _print_line("error", str(error))
+        status = EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        _print_line("error", "interrupted")
+        status = EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader of our output, such as `head`, has gone
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
+        status = 0
+    sys.exit(status)
+
+
+def split_arguments(
+    argv: Sequence[str] | None, help_text: str = "", flags: Sequence[str] = ()
+) -> tuple[list[str], list[str]]:
+    """Separate ``key=value`` overrides from everything else.
+
+    Args:
+        argv: the command line without the program; None for the process's own.
+        help_text: printed for ``-h`` or ``--help``, after which the process ends with status 0.
+        flags: options such as ``--json`` that the command knows; they stay among the positionals.
+
+    Returns:
+        (positional, overrides). An argument that names an existing file is positional even if it holds a ``=``.
+
+    Raises:
+        StvideoError: an unknown option.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if "-h" in arguments or "--help" in arguments:
+        print(help_text.strip())
+        raise SystemExit(0)
+    positional, overrides = [], []
+    for argument in arguments:
+        if argument.startswith("--") and argument not in flags:
+            known = f"; known options: {', '.join([*flags, '--help'])}"
+            raise StvideoError(f"the command line: unknown option {argument!r}{nearest(argument, flags)}{known}")
+        is_override = _OVERRIDE.match(argument) and not Path(argument).exists()
+        (overrides if is_override else positional).append(argument)
+    return positional, overrides
+
+
+def one_config(positional: Sequence[str], command: str) -> str:
+    """The single configuration file that ``command`` was given.
+
+    Raises:
+        StvideoError: none, or more than one.
+    """
+    if len(positional) != 1:
+        given = f"got {len(positional)}: {' '.join(positional)}" if positional else "got none"
+        raise StvideoError(
+            f"python -m stvideo.{command} takes one configuration file, {given}; "
+            f"example: python -m stvideo.{command} configs/demo.yaml train.epochs=1"
+        )
+    return positional[0]
+
+
+def warn(message: str) -> None:
+    """Print one line to stderr, from the first process only."""
+    if os.environ.get("RANK", "0") == "0":
+        _print_line("warning", message)
+
+
+def _print_line(kind: str, message: str) -> None:
+    rank = os.environ.get("RANK", "0")
+    who = "stvideo" if rank == "0" else f"stvideo (process {rank})"
+    print(f"{who}: {kind}: {' '.join(message.split())}", file=sys.stderr, flush=True)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: object = None,
+    line: object = None,
+) -> None:
+    """Our own warnings in one line, without the source line that Python would add; others as usual."""
+    if "stvideo" in Path(filename).parts and issubclass(category, UserWarning):
+        warn(str(message))
+    else:
+        text = warnings.formatwarning(message, category, filename, lineno)
+        print(text, file=sys.stderr, end="")
