@@ -65,7 +65,8 @@ def split_arguments(
     if "-h" in arguments or "--help" in arguments:
         print(help_text.strip())
         raise SystemExit(0)
-    positional, overrides = [], []
+    positional: list[str] = []
+    overrides: list[str] = []
     for argument in arguments:
         if argument.startswith("--") and argument not in flags:
             known = f"; known options: {', '.join([*flags, '--help'])}"
