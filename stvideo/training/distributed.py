@@ -1,0 +1,62 @@
+"""Starting Hugging Face Accelerate: processes, device and precision."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from os import getppid
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration
+
+from stvideo import cli
+from stvideo.errors import StvideoError
+
+ACCELERATORS = ("cuda", "xpu", "npu", "mps")
+
+
+def start_accelerator(
+    *, precision: str = "no", output: str | Path = ".", trackers: list[str] | None = None, timeout_minutes: float = 30.0
+) -> Accelerator:
+    """An `Accelerator` for however many processes the launcher started.
+
+    Without an accelerator device the processes talk over gloo: ``torchrun --nproc_per_node 2`` and
+    ``accelerate launch --multi_gpu --num_processes 2`` both work on a CPU machine.
+    """
+    if precision == "fp16" and not has_device():
+        raise StvideoError("train.precision=fp16 needs a GPU; on a CPU use train.precision=bf16 or no")
+    accelerator = Accelerator(
+        cpu=not has_device(),
+        mixed_precision=precision,
+        log_with=list(trackers) if trackers else None,
+        project_config=ProjectConfiguration(project_dir=str(output), logging_dir=str(Path(output) / "trackers")),
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(minutes=timeout_minutes), backend=None)],
+    )
+    _warn_if_fewer_processes(accelerator.num_processes)
+    return accelerator
+
+
+def has_device() -> bool:
+    """Whether torch sees an accelerator device."""
+    return any(bool(getattr(torch, name, None)) and getattr(torch, name).is_available() for name in ACCELERATORS)
+
+
+def _warn_if_fewer_processes(world_size: int) -> None:
+    """Say so when the launcher silently started fewer processes than it was asked for.
+
+    ``accelerate launch --cpu --num_processes 2`` does that; the only witness is its own command line.
+    """
+    try:
+        command = Path(f"/proc/{getppid()}/cmdline").read_bytes().decode().split("\0")
+    except (OSError, UnicodeDecodeError):
+        return
+    if "launch" not in command:
+        return
+    asked = re.search(r"--num[_-]processes[= ](\d+)", " ".join(command))
+    if asked and int(asked[1]) > world_size:
+        cli.warn(
+            f"the launcher was asked for {asked[1]} processes and started {world_size}; on a CPU machine use "
+            f"'accelerate launch --multi_gpu --num_processes {asked[1]}' or 'torchrun --nproc_per_node {asked[1]}'"
+        )

@@ -1,0 +1,33 @@
+"""Exponential moving average of the weights: smoother than the last step, and what gets evaluated and saved."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+
+class WeightAverage:
+    """Keeps ``average`` <- decay * average + (1 - decay) * weights after every optimiser step.
+
+    Early on the decay is lowered to (1 + step) / (10 + step), so that the random start is forgotten at once.
+    Buffers (batch-norm statistics) are copied, not averaged.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Take in the weights of ``model`` after optimiser step ``step`` (from 0)."""
+        decay = min(self.decay, (1.0 + step) / (10.0 + step))
+        averages, weights = [], []
+        for (name, average), weight in zip(self.model.named_parameters(), model.parameters(), strict=True):
+            assert average.shape == weight.shape, name
+            averages.append(average)
+            weights.append(weight.detach().to(average.device, average.dtype))
+        torch._foreach_lerp_(averages, weights, 1.0 - decay)
+        for average, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
+            average.copy_(buffer)

@@ -1,0 +1,160 @@
+"""What a run tells: ``log.jsonl`` always, Accelerate trackers by name, and a progress bar with the time left."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections import deque
+from typing import Any, TextIO
+
+from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import LoggerType
+from tqdm import tqdm
+
+from stvideo.config import Config, to_dict
+from stvideo.errors import StvideoError, nearest
+from stvideo.training.run_folder import RunFolder, write_atomically
+
+WARM_UP_STEPS = 3  # the first steps allocate memory and start workers; they are left out of every speed
+
+
+class Throughput:
+    """Clips per second of computing: waiting for data and the first steps are left out, the median is taken."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.seconds_per_clip: deque[float] = deque(maxlen=1000)
+
+    def add(self, seconds: float, clips: int) -> None:
+        """Count one step of ``clips`` clips that computed for ``seconds``."""
+        self.steps += 1
+        if self.steps > WARM_UP_STEPS:
+            self.seconds_per_clip.append(seconds / clips)
+
+    def clips_per_second(self) -> float | None:
+        """The median; None before there is anything to say."""
+        return 1.0 / statistics.median(self.seconds_per_clip) if self.seconds_per_clip else None
+
+
+class TrainingLog:
+    """Writes from the first process only; every other process holds a silent one."""
+
+    def __init__(
+        self, run: RunFolder, accelerator: Accelerator, config: Config, *, step: int, total_steps: int
+    ) -> None:
+        self.accelerator = accelerator
+        self.active = accelerator.is_main_process
+        self.total_steps = total_steps
+        self.file: TextIO | None = None
+        self.bar: tqdm[Any] | None = None
+        self.started, self.first_step = time.monotonic(), step
+        if config.train.trackers:
+            accelerator.init_trackers("stvideo", config=_flatten(to_dict(config)))
+        if self.active:
+            forget_after(run, step)
+            self.file = run.log.open("a", encoding="utf-8")
+            if sys.stderr.isatty():
+                self.bar = tqdm(total=total_steps, initial=step, unit="step", dynamic_ncols=True)
+
+    def say(self, message: str) -> None:
+        """One line for the person watching."""
+        if self.active:
+            tqdm.write(message) if self.bar is not None else print(message, flush=True)
+
+    def advance(self, step: int) -> None:
+        """One optimiser step is done."""
+        if self.bar is not None:
+            self.bar.update(step - self.bar.n)
+
+    def train(self, step: int, epoch: float, values: dict[str, float]) -> None:
+        """Record the averages over the last steps."""
+        self._write({"kind": "train", "step": step, "epoch": round(epoch, 4), **values}, step)
+        shown = {
+            "loss": f"{values['loss']:.3f}",
+            "lr": f"{values['lr']:.1e}",
+            "clips/s": f"{values['clips_per_second']:.1f}",
+            "waiting": f"{values['data_wait_share']:.0%}",
+        }
+        if self.bar is not None:
+            self.bar.set_postfix(shown)
+        elif self.active:
+            left = (time.monotonic() - self.started) / max(1, step - self.first_step) * (self.total_steps - step)
+            text = "  ".join(f"{name} {value}" for name, value in shown.items())
+            print(f"step {step}/{self.total_steps}  epoch {epoch:.2f}  {text}  left {_clock(left)}", flush=True)
+
+    def evaluation(self, step: int, epoch: float, values: dict[str, Any]) -> None:
+        """Record an evaluation."""
+        self._write({"kind": "evaluation", "step": step, "epoch": round(epoch, 4), **values}, step)
+
+    def event(self, step: int, what: str, **values: Any) -> None:
+        """Record something that happened: a resume, a skipped step, a signal."""
+        self._write({"kind": "event", "step": step, "event": what, **values}, step)
+
+    def close(self) -> None:
+        """Flush and close everything."""
+        if self.bar is not None:
+            self.bar.close()
+        if self.file is not None:
+            self.file.close()
+        self.accelerator.end_training()
+
+    def _write(self, record: dict[str, Any], step: int) -> None:
+        if self.file is not None:
+            self.file.write(json.dumps(record) + "\n")
+            self.file.flush()
+        kind = record["kind"]
+        numbers = {f"{kind}/{k}": v for k, v in record.items() if isinstance(v, float) and k != "epoch"}
+        if numbers and kind != "event":
+            self.accelerator.log(numbers, step=step)
+
+
+def check_trackers(names: list[str]) -> None:
+    """Refuse a tracker that Accelerate does not know or that is not installed.
+
+    Raises:
+        StvideoError: with the names that would do.
+    """
+    known = [tracker.value for tracker in LoggerType if tracker.value != "all"]
+    installed = [str(getattr(tracker, "value", tracker)) for tracker in get_available_trackers()]
+    for name in names:
+        if name not in known:
+            hint = nearest(name, known)
+            raise StvideoError(f"train.trackers: unknown tracker {name!r}{hint}; known: {', '.join(known)}, or []")
+        if name not in installed:
+            raise StvideoError(
+                f"train.trackers: {name!r} is not installed here; installed: {', '.join(installed)}, or []"
+            )
+
+
+def forget_after(run: RunFolder, step: int) -> None:
+    """Drop the log lines written after ``step``: a resumed run writes them again. A torn last line goes too."""
+    if not run.log.exists():
+        return
+    kept = []
+    for line in run.log.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(record, dict) and record.get("step", 0) <= step:
+            kept.append(line + "\n")
+    write_atomically(run.log, "".join(kept))
+
+
+def _flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, dict):
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value if isinstance(value, int | float | str | bool) else json.dumps(value)
+    return flat
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"

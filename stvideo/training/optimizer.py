@@ -1,0 +1,66 @@
+"""Optimisers and their parameter groups: weight decay, layer-wise decay, a learning rate of its own for the head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from timm.models import group_parameters
+from torch import nn
+
+from stvideo.config import TrainConfig
+
+
+def build_optimizer(model: nn.Module, config: TrainConfig, lr: float) -> torch.optim.Optimizer:
+    """AdamW or SGD over the trainable parameters of ``model``; ``lr`` is the peak learning rate."""
+    groups = parameter_groups(
+        model, weight_decay=config.weight_decay, layer_decay=config.layer_decay, head_lr_scale=config.head_lr_scale
+    )
+    for group in groups:
+        group["lr"] = lr * group["lr_scale"]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=lr, momentum=config.momentum, nesterov=config.momentum > 0)
+    return torch.optim.AdamW(groups, lr=lr, betas=(config.betas[0], config.betas[1]))
+
+
+def parameter_groups(
+    model: nn.Module, *, weight_decay: float, layer_decay: float | None = None, head_lr_scale: float = 1.0
+) -> list[dict[str, Any]]:
+    """Sort the trainable parameters into groups of equal weight decay and equal learning rate.
+
+    Biases, norms and whatever ``model.no_weight_decay()`` names are not decayed. With ``layer_decay`` d, a layer
+    that is k layers below the head learns at d**k times the learning rate (BEiT, arXiv 2106.08254); the layers
+    come from timm's ``group_matcher``.
+
+    Returns:
+        Groups with "params", "weight_decay", "lr_scale" and "names", in the order in which the model has them.
+    """
+    exempt = set(model.no_weight_decay()) if hasattr(model, "no_weight_decay") else set()  # type: ignore[operator]
+    layers: dict[str, int] = {}
+    if layer_decay is not None:
+        layers = group_parameters(model, model.group_matcher(coarse=False), reverse=True)  # type: ignore[operator, assignment]
+    last_layer = max(layers.values(), default=0)
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        decay = 0.0 if parameter.ndim <= 1 or name in exempt else weight_decay
+        scale = 1.0 if layer_decay is None else layer_decay ** (last_layer - layers.get(name, last_layer))
+        if name.split(".")[0] == "head":
+            scale *= head_lr_scale
+        group = groups.setdefault((scale, decay), {"params": [], "names": [], "weight_decay": decay, "lr_scale": scale})
+        group["params"].append(parameter)
+        group["names"].append(name)
+    return list(groups.values())
+
+
+def set_learning_rate(param_groups: Iterable[dict[str, Any]], lr: float) -> None:
+    """Set the learning rate of this optimiser step; every group keeps its own scale."""
+    for group in param_groups:
+        group["lr"] = lr * group["lr_scale"]
+
+
+def peak_learning_rate(config: TrainConfig, global_batch: int) -> float:
+    """``train.lr``, scaled linearly to ``global_batch`` clips where ``train.lr_batch_size`` asks for it."""
+    return config.lr * (global_batch / config.lr_batch_size if config.lr_batch_size else 1.0)

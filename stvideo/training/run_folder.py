@@ -1,0 +1,120 @@
+"""The run folder: what it holds, and how it stays readable whatever happens.
+
+RUN/config.yaml  environment.json  log.jsonl  trackers/
+RUN/checkpoints/step-00000120/{model.safetensors, checksums.json, training_state/...}
+RUN/last, RUN/best -> checkpoints/step-...
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from stvideo.config import Config, to_yaml
+from stvideo.errors import StvideoError
+
+PACKAGES = ("stvideo", "torch", "torchvision", "accelerate", "timm", "decord", "av", "numpy", "safetensors")
+
+
+class RunFolder:
+    """Paths inside ``output`` and the few files that are not checkpoints."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.checkpoints = self.path / "checkpoints"
+        self.log = self.path / "log.jsonl"
+
+    def prepare(self) -> None:
+        """Create the folder and try to write into it, before anything slow happens.
+
+        Raises:
+            StvideoError: the folder cannot be created or written to.
+        """
+        probe = self.path / f".writable-{os.getpid()}"
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            probe.write_text("")
+            probe.unlink()
+        except OSError as error:
+            raise StvideoError(
+                f"output={self.path}: cannot write there ({error.strerror or error}); choose another with output=FOLDER"
+            ) from None
+
+    def describe(self, config: Config, world_size: int) -> None:
+        """Write the resolved configuration and what the run stands on."""
+        write_atomically(self.path / "config.yaml", to_yaml(config))
+        write_atomically(self.path / "environment.json", json.dumps(environment(world_size), indent=2) + "\n")
+
+    def set_aside(self) -> Path | None:
+        """Move an earlier run's checkpoints and log into ``previous-N``, so that a fresh one loses nothing."""
+        if not any(self.checkpoints.glob("step-*")) and not self.log.exists():
+            return None
+        number = 1 + sum(1 for _ in self.path.glob("previous-*"))
+        target = self.path / f"previous-{number}"
+        target.mkdir()
+        for name in ("checkpoints", "log.jsonl", "config.yaml", "environment.json", "best", "last"):
+            if os.path.lexists(self.path / name):
+                (self.path / name).rename(target / name)
+        self.checkpoints.mkdir()
+        return target
+
+    def point(self, name: str, checkpoint: Path) -> None:
+        """Make ``RUN/name`` a symbolic link to ``checkpoint``; readers see the old or the new one, never none."""
+        temporary = self.path / f".{name}.tmp"
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(Path("checkpoints") / checkpoint.name)
+        temporary.replace(self.path / name)
+
+    def target(self, name: str) -> Path | None:
+        """The checkpoint folder that ``RUN/name`` points to."""
+        link = self.path / name
+        return link.resolve() if link.is_symlink() and link.exists() else None
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write beside ``path`` and rename, so that a crash leaves the old file or the new one."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def environment(world_size: int) -> dict[str, Any]:
+    """Versions, commit, command and processes of this run."""
+    import torch
+
+    return {
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "processes": world_size,
+        "versions": versions(),
+        "git_commit": _git_commit(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine() + " CPU",
+        "threads": torch.get_num_threads(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide a result."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _git_commit() -> str | None:
+    """The commit of the source tree that this package runs from, if it is one."""
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
