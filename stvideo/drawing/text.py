@@ -1,0 +1,44 @@
+"""Text on pictures, in the fonts that matplotlib brings along."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import matplotlib
+from PIL import ImageDraw, ImageFont
+
+INK = (28, 30, 36)
+MUTED = (98, 104, 116)
+
+
+@cache
+def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans of a size in pixels."""
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
+
+
+def shorten(text: str, width: float, with_font: ImageFont.FreeTypeFont) -> str:
+    """``text``, or as much of its beginning as fits ``width`` pixels, followed by an ellipsis."""
+    text = "".join(c if c.isprintable() else " " for c in text)
+    if with_font.getlength(text) <= width:
+        return text
+    while text and with_font.getlength(text + "…") > width:
+        text = text[:-1]
+    return text.rstrip() + "…"
+
+
+def write(
+    draw: ImageDraw.ImageDraw,
+    position: tuple[float, float],
+    text: str,
+    size: int,
+    width: float,
+    bold: bool = False,
+    color: tuple[int, int, int] = INK,
+    anchor: str = "la",
+) -> None:
+    """One line of text that never grows wider than ``width`` pixels."""
+    face = font(size, bold)
+    draw.text(position, shorten(text, width, face), fill=color, font=face, anchor=anchor)

@@ -1,0 +1,58 @@
+"""The sheet: every picture where the layout says it is."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from token_traces import dense_trace, keep_trace, semantic_trace
+
+from stvideo.drawing.geometry import Crop
+from stvideo.drawing.sheet import draw_sheet
+from stvideo.drawing.states import layer_states
+
+
+def frames(t: int, height: int, width: int) -> np.ndarray:
+    return np.full((t, height, width, 3), 250, np.uint8)
+
+
+@pytest.mark.parametrize("height,width", [(120, 160), (171, 95), (64, 64), (33, 201)])
+def test_the_kept_patch_is_lit_in_its_cell_only(height, width):
+    t, h, w = 5, 4, 4
+    kept = torch.zeros(t, h, w, dtype=torch.bool)
+    kept[3, 1, 2] = True
+    side = min(height, width)
+    crop = Crop((width - side) / 2, (height - side) / 2, side, side, width, height)
+    sheet = draw_sheet(frames(t, height, width), layer_states(keep_trace(kept, False)), crop, "clip.mp4")
+    assert sheet.columns == list(range(t)) and sheet.rows == [3] and len(sheet.cells) == 2
+    for column, (left, top, cell_width, cell_height) in enumerate(sheet.cells[1]):
+        scaled = crop.scaled(cell_width, cell_height)
+        for y in range(h):
+            for x in range(w):
+                box = scaled.patch_box(y, x, h, w)
+                pixel = sheet.image[top + int((box[1] + box[3]) / 2), left + int((box[0] + box[2]) / 2)]
+                assert (pixel.min() > 240) == ((column, y, x) == (3, 1, 2))
+
+
+def test_more_frames_than_columns_are_spread_from_first_to_last():
+    sheet = draw_sheet(frames(96, 20, 30), layer_states(dense_trace(96, 2, 2)), Crop.whole(30, 20), "x", columns=8)
+    assert len(sheet.columns) == 8 and sheet.columns[0] == 0 and sheet.columns[-1] == 95
+
+
+def test_patches_that_span_frames_serve_each_of_them():
+    """Models with two-frame patches have half as many trace frames as input frames."""
+    kept = torch.zeros(2, 2, 2, dtype=torch.bool)
+    kept[1] = True
+    sheet = draw_sheet(frames(4, 40, 40), layer_states(keep_trace(kept, False)), Crop.whole(40, 40), "x")
+    lit = [sheet.image[top + h // 3, left + w // 3].min() > 240 for left, top, w, h in sheet.cells[1]]
+    assert lit == [False, False, True, True]
+
+
+def test_nothing_is_drawn_beyond_the_margins_and_the_file_is_the_image(tmp_path):
+    names = [("a very long class name " * 4, 0.9), ("b", 0.1)]
+    states = layer_states(semantic_trace(2, 4, 4, (2, 2, 2)))
+    sheet = draw_sheet(frames(2, 40, 60), states, Crop.whole(60, 40), "long name " * 40, "sub " * 100, names)
+    assert (sheet.image[:, -10:] == 255).all() and (sheet.image[:, :10] == 255).all()
+    assert (sheet.image[-6:] == 255).all()
+    sheet.save(tmp_path / "sheet.png")
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "sheet.png")), sheet.image)
+    assert [p.name for p in tmp_path.iterdir()] == ["sheet.png"]

@@ -1,0 +1,113 @@
+"""A trace alone says what to draw, whatever method wrote it."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from token_traces import CPU, dense_trace, keep_trace, semantic_trace
+
+from stvideo.drawing.colors import palette, srgb_to_oklab
+from stvideo.drawing.states import DROPPED, FUSED, KEPT, SHARED, layer_states
+from stvideo.errors import StvideoError
+from stvideo.tokens import TokenTrace
+
+
+def kept_mask(seed: int, t: int = 3, h: int = 4, w: int = 5) -> torch.Tensor:
+    return torch.rand(t, h, w, generator=torch.Generator().manual_seed(seed)) < 0.6
+
+
+@pytest.mark.parametrize("fuse", [True, False])
+def test_kept_fused_and_dropped_patches(fuse):
+    kept = kept_mask(0)
+    (states,) = layer_states(keep_trace(kept, fuse))
+    assert states.is_output and states.layer == 3 and states.method == "evit"
+    assert np.array_equal(states.state == KEPT, kept.numpy())
+    assert np.array_equal(states.state == (FUSED if fuse else DROPPED), ~kept.numpy())
+    assert states.num_tokens == int(kept.sum()) + (3 if fuse else 0)
+    assert states.reduces
+
+
+def test_a_dense_model_has_one_row_in_which_all_is_kept():
+    (states,) = layer_states(dense_trace(2, 3, 3))
+    assert states.layer == "output" and not states.reduces and (states.state == KEPT).all()
+
+
+def test_semantic_tokens_are_shared_and_keep_their_colour_in_every_frame():
+    (states,) = layer_states(semantic_trace(4, 8, 8, (2, 4, 4)))
+    assert (states.state == SHARED).all() and states.num_tokens == 32
+    for token in np.unique(states.token):
+        assert len(np.unique(states.color[states.token == token], axis=0)) == 1
+
+
+def test_neighbouring_semantic_tokens_look_different():
+    (states,) = layer_states(semantic_trace(8, 14, 14, (8, 4, 4)))
+    for axis in range(3):
+        here, there = np.delete(states.token, 0, axis), np.delete(states.token, -1, axis)
+        color, other = np.delete(states.color, 0, axis), np.delete(states.color, -1, axis)
+        distance = np.linalg.norm(srgb_to_oklab(color / 255) - srgb_to_oklab(other / 255), axis=-1)
+        assert distance[here != there].min() > 0.08, axis
+
+
+def test_palette_entries_are_distinct():
+    lab = srgb_to_oklab(palette() / 255)
+    distance = np.linalg.norm(lab[:, None] - lab[None], axis=-1)[~np.eye(len(lab), dtype=bool)]
+    assert distance.min() > 0.03
+
+
+def test_a_semantic_token_of_a_single_patch_is_coloured_too():
+    trace = TokenTrace.start(1, (1, 2, 3), CPU)
+    trace.record(4, "stgm", torch.tensor([[0, 0, 1, 1, 1, 2]]))
+    (states,) = layer_states(trace.finish())
+    assert (states.state == SHARED).all()
+
+
+def test_merged_pairs_among_single_tokens():
+    """A method that merges some patches leaves the others as tokens of their own."""
+    trace = TokenTrace.start(1, (1, 2, 4), CPU)
+    trace.record(1, "tome", torch.tensor([[0, 0, 1, 2, 3, 4, 5, 6]]))
+    (states,) = layer_states(trace.finish())
+    assert (states.state.ravel() == [SHARED, SHARED, *[KEPT] * 6]).all()
+
+
+def test_a_colour_goes_on_through_later_layers():
+    trace = TokenTrace.start(1, (1, 4, 4), CPU)
+    trace.record(2, "stgm", (torch.arange(16) // 4)[None])
+    trace.record(5, "evit", torch.tensor([[1, -1, 0, 2]]))
+    first, second = layer_states(trace.finish())
+    alive = second.token >= 0
+    assert np.array_equal(second.color[alive], first.color[alive])
+    assert (second.state[~alive] == DROPPED).all() and not first.is_output and second.is_output
+
+
+def test_many_fused_tokens_of_a_frame_get_a_colour_each():
+    trace = TokenTrace.start(1, (1, 4, 4), CPU)
+    trace.record(1, "merge", (torch.arange(16) // 2)[None], torch.ones(1, 16, dtype=torch.bool))
+    (states,) = layer_states(trace.finish())
+    assert (states.state == FUSED).all()
+    assert len(np.unique(states.color.reshape(-1, 3), axis=0)) == 8
+
+
+def test_recovery_gives_an_output_row_of_its_own():
+    trace = TokenTrace.start(1, (1, 4, 4), CPU)
+    trace.record(2, "stgm", (torch.arange(16) // 4)[None])
+    trace.recover(6, "recovery")
+    rows = layer_states(trace.finish())
+    assert [row.layer for row in rows] == [2, 6] and rows[1].is_output and not rows[1].reduces
+
+
+@given(st.integers(0, 10_000), st.booleans(), st.integers(0, 1))
+def test_every_patch_has_exactly_one_state(seed, fuse, clip):
+    kept = torch.stack([kept_mask(seed), kept_mask(seed + 1)])
+    traces = [keep_trace(k, fuse) for k in kept]
+    both = TokenTrace(*({3: torch.cat([getattr(t, name)[3] for t in traces])} for name in ("assign", "fused")))
+    (states,) = layer_states(both, clip)
+    assert np.array_equal(states.state == KEPT, kept[clip].numpy())
+    assert ((states.token == -1) == (states.state == DROPPED)).all()
+
+
+def test_errors_say_what_is_wrong():
+    with pytest.raises(StvideoError, match="return_trace"):
+        layer_states(TokenTrace())
+    with pytest.raises(StvideoError, match="clips 0 to 0, not clip 3"):
+        layer_states(dense_trace(1, 2, 2), clip=3)
