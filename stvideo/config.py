@@ -7,6 +7,7 @@ An unknown key, a wrong type or an unreadable file raises `StvideoError` with on
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -88,7 +89,7 @@ class TrainConfig:
     step_epochs: list[float] = field(default_factory=lambda: [11, 14])
     step_gamma: float = 0.1
     precision: str = "no"  # no | bf16 | fp16
-    accumulation_steps: int = 1
+    accumulation_steps: int = 1  # batches per optimiser step
     clip_grad_norm: float | None = None
     label_smoothing: float = 0.0
     ema_decay: float | None = None
@@ -101,6 +102,8 @@ class TrainConfig:
     log_every_steps: int = 10
     trackers: list[str] = field(default_factory=lambda: ["tensorboard"])
     compile: bool = False
+    max_bad_steps: int = 20  # consecutive steps with a gradient that is not finite, before the run stops
+    process_timeout_minutes: float = 30.0  # how long the processes wait for one another before all of them stop
 
 
 @dataclass
@@ -135,14 +138,21 @@ class Config:
     output: str = "runs/run"
 
 
-def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
-    """Read ``path`` (YAML) and ``overrides`` (``a.b=value``) over the defaults.
+def load_config(
+    path: str | Path | None = None, overrides: Sequence[str] = (), base: dict[str, Any] | None = None
+) -> Config:
+    """Read ``path`` (YAML) and ``overrides`` (``a.b=value``) over the defaults, or over ``base``.
+
+    Args:
+        base: a configuration as nested dictionaries, such as the one in a checkpoint.
 
     Raises:
         StvideoError: the file is missing or not YAML, or a key or a type is wrong.
     """
     config: Any = OmegaConf.structured(Config)
-    layers = [] if path is None else [(str(path), None, _read_yaml(Path(path)))]
+    layers: list[tuple[str, str | None, dict[str, Any]]] = (
+        [] if path is None else [(str(path), None, _read_yaml(Path(path)))]
+    )
     layers += [("the command line", *_parse_override(text)) for text in overrides]
     for origin, key, layer in layers:
         _check_keys(layer, Config, "", origin)
@@ -221,7 +231,7 @@ def _check_keys(layer: dict[str, Any], schema: Any, prefix: str, origin: str) ->
 
 def _nearest_key(key: str, known: Iterable[str], prefix: str) -> str:
     """A hint at the key that was probably meant: one of this section, or one of that name in another."""
-    sections = {f.name: f.default_factory for f in fields(Config) if is_dataclass(f.default_factory)}
+    sections: dict[str, Any] = {f.name: f.default_factory for f in fields(Config) if is_dataclass(f.default_factory)}
     for name, section in sections.items():
         if key in {f.name for f in fields(section)}:
             return f" (did you mean '{name}.{key}'?)"
