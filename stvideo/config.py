@@ -150,9 +150,11 @@ def load_config(
         StvideoError: the file is missing or not YAML, or a key or a type is wrong.
     """
     config: Any = OmegaConf.structured(Config)
-    layers: list[tuple[str, str | None, dict[str, Any]]] = (
-        [] if path is None else [(str(path), None, _read_yaml(Path(path)))]
-    )
+    layers: list[tuple[str, str | None, dict[str, Any]]] = []
+    if base is not None:
+        layers.append(("the checkpoint's configuration", None, copy.deepcopy(base)))
+    if path is not None:
+        layers.append((str(path), None, _read_yaml(Path(path))))
     layers += [("the command line", *_parse_override(text)) for text in overrides]
     for origin, key, layer in layers:
         _check_keys(layer, Config, "", origin)
