@@ -1,0 +1,89 @@
+"""TimeSformer: a ViT on clips with divided, joint or space-only attention.
+
+Bertasius et al., "Is Space-Time Attention All You Need for Video Understanding?", ICML 2021, arXiv 2102.05095.
+Parameter names are those of the released checkpoints. Differences from the paper's code: stochastic depth drops a
+branch for a whole clip (theirs for single frames and positions); embeddings of another size are resized bicubically
+in space and linearly in time (theirs: to the nearest).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stvideo.layers import Attention, resize_time_embedding
+from stvideo.models.vit import Block, VisionTransformer
+
+
+class DividedBlock(Block):
+    """Attention over time at each position, then over space in each frame, then the feed-forward part.
+
+    The class token takes no part in temporal attention; in spatial attention it stands in every frame, and its
+    outputs are averaged over frames.
+    """
+
+    def __init__(self, dim: int, num_heads: int, **options: Any) -> None:
+        super().__init__(dim, num_heads, **options)
+        self.temporal_norm1 = nn.LayerNorm(dim, eps=self.norm1.eps)
+        self.temporal_attn = Attention(dim, num_heads, self.attn.qkv.bias is not None)
+        self.temporal_fc = nn.Linear(dim, dim)
+
+    def mix_time(self, patches: Tensor) -> Tensor:
+        """Attention over the T tokens at one position, with its residual. (B, T, N, C) -> (B, T, N, C)."""
+        batch, frames, count, dim = patches.shape
+        heads = self.temporal_attn.num_heads
+        qkv = self.temporal_attn.qkv(self.temporal_norm1(patches))
+        q, k, v = qkv.view(batch, frames, count, 3, heads, dim // heads).permute(3, 0, 2, 4, 1, 5).unbind(0)
+        q, k, v = (x.reshape(batch * count, heads, frames, -1) for x in (q, k, v))
+        out = nn.functional.scaled_dot_product_attention(q, k, v)
+        out = out.view(batch, count, heads, frames, -1).permute(0, 3, 1, 2, 4).reshape(patches.shape)
+        return patches + self.drop_path(self.temporal_fc(self.temporal_attn.proj(out)))
+
+
+class TimeSformer(VisionTransformer):
+    """TimeSformer. Clips (B, 3, T, H, W) to logits (B, num_classes).
+
+    Args:
+        attention: ``divided`` (time, then space), ``joint`` (all tokens of the clip in one sequence) or ``space``
+            (frames apart, class tokens averaged before the final norm).
+        options: as for `VisionTransformer`.
+    """
+
+    attention_kinds = ("divided", "joint", "space")
+
+    def __init__(self, *, attention: str = "divided", num_frames: int = 8, **options: Any) -> None:
+        super().__init__(attention=attention, num_frames=num_frames, **options)
+
+    def make_block(self, dim: int, num_heads: int, **options: Any) -> Block:
+        block_class = DividedBlock if self.attention == "divided" else Block
+        return block_class(dim, num_heads, **options)
+
+    def embeddings(self) -> Iterable[nn.Parameter]:
+        return [*super().embeddings(), *([] if self.time_embed is None else [self.time_embed])]
+
+    def init_weights(self, scheme: str) -> None:
+        with torch.no_grad():
+            self.time_embed = None
+            if self.attention != "space":
+                self.time_embed = nn.Parameter(torch.zeros(1, self.num_frames, self.embed_dim))
+            super().init_weights(scheme)
+            if scheme == "published":
+                if self.time_embed is not None:
+                    nn.init.zeros_(self.time_embed)
+                self.zero_temporal_fc()
+
+    @torch.no_grad()
+    def zero_temporal_fc(self) -> None:
+        """Zero ``temporal_fc`` in every block but the first, so that they start as plain spatial blocks."""
+        for block in self.blocks[1:]:
+            if isinstance(block, DividedBlock):
+                nn.init.zeros_(block.temporal_fc.weight)
+                nn.init.zeros_(block.temporal_fc.bias)
+
+    def embed_time(self, patches: Tensor) -> Tensor:
+        if self.time_embed is None:
+            return patches
+        return patches + resize_time_embedding(self.time_embed, patches.shape[1]).unsqueeze(2)

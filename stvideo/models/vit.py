@@ -1,0 +1,385 @@
+"""The ViT-like model that all class-token backbones share: embedding, blocks with reduction slots, head.
+
+Dosovitskiy et al., "An Image is Worth 16x16 Words", arXiv 2010.11929. Parameter names are timm's.
+An image is a clip of one frame; attention over several frames is `joint` (all tokens in one sequence) or `space`
+(each frame by itself). Divided space-time attention is added in `timesformer`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from stvideo.errors import StvideoError
+from stvideo.layers import (
+    Attention,
+    DropPath,
+    LayerScale,
+    Mlp,
+    PatchEmbed,
+    class_attention_row,
+    resize_grid_embedding,
+)
+from stvideo.reduction.base import AttentionInfo, Host, Reduction
+from stvideo.tokens import Tokens, TokenTrace
+
+NO_NEEDS: frozenset[str] = frozenset()
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block whose attention runs inside each token group.
+
+    Args:
+        dim: channels C.
+        num_heads: attention heads.
+        mlp_ratio: hidden width of the feed-forward part over C.
+        qkv_bias: bias in the query, key and value projection.
+        qk_norm: LayerNorm on queries and keys.
+        layer_scale: initial LayerScale on both branches, None for none.
+        drop_path_rate: stochastic depth, drawn per clip.
+        norm_eps: epsilon of the LayerNorms.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = True,
+        qk_norm: bool = False,
+        layer_scale: float | None = None,
+        drop_path_rate: float = 0.0,
+        norm_eps: float = 1e-6,
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
+        self.attn = Attention(dim, num_heads, qkv_bias, qk_norm)
+        self.ls1 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
+        self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.ls2 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
+        self.drop_path = DropPath(drop_path_rate)
+
+    def mix_time(self, patches: Tensor) -> Tensor:
+        """Attention over time with its residual; nothing here. (B, F, N, C) -> (B, F, N, C)."""
+        return patches
+
+    def mix_space(self, tokens: Tokens, needs: frozenset[str] = NO_NEEDS) -> tuple[Tokens, AttentionInfo]:
+        """Attention within each group with its residual, and the by-products that ``needs`` names."""
+        prefix, patches = tokens.prefix, tokens.patches
+        batch, groups, _, dim = patches.shape
+        count = tokens.num_prefix
+        x = torch.cat((prefix.expand(batch, groups, count, dim), patches), dim=2) if count else patches
+        q, k, v = self.attn.project_qkv(self.norm1(x.flatten(0, 1)))
+        out = self.drop_path(self.ls1(self.attn.attend(q, k, v)).view(x.shape))
+
+        info = AttentionInfo()
+        if "class_attention" in needs:
+            info.class_attention = class_attention_row(q[:, :, :1], k)[:, count:].view(batch, groups, -1)
+        if "keys" in needs:
+            info.keys = k[:, :, count:].transpose(1, 2).flatten(2).view(patches.shape)
+        return self.add_residual(tokens, out), info
+
+    def add_residual(self, tokens: Tokens, out: Tensor) -> Tokens:
+        """Add (B, F, P + N, C) to the tokens; a class token that the groups share gets their average."""
+        count = tokens.num_prefix
+        out_prefix = out[:, :, :count]
+        if tokens.prefix.shape[1] != out.shape[1]:
+            out_prefix = out_prefix.mean(dim=1, keepdim=True)
+        return tokens.replace(prefix=tokens.prefix + out_prefix, patches=tokens.patches + out[:, :, count:])
+
+    def feed_forward(self, tokens: Tokens, scale: nn.Module | None = None) -> Tokens:
+        """The feed-forward part with its residual, optionally scaled."""
+
+        def update(x: Tensor) -> Tensor:
+            out = self.ls2(self.mlp(self.norm2(x)))
+            return x + self.drop_path(out if scale is None else scale(out))
+
+        prefix = update(tokens.prefix) if tokens.num_prefix else tokens.prefix
+        return tokens.replace(prefix=prefix, patches=update(tokens.patches))
+
+    def forward(self, tokens: Tokens, layer: int, mid: Sequence[Reduction] = ()) -> Tokens:
+        """Attention, then the reductions of the ``mid`` slot, then the feed-forward part."""
+        tokens = tokens.replace(patches=self.mix_time(tokens.patches))
+        needs = NO_NEEDS.union(*(reduction.needs for reduction in mid))
+        tokens, info = self.mix_space(tokens, needs)
+        for reduction in mid:
+            tokens = reduction(layer, tokens, info)
+        return self.feed_forward(tokens)
+
+
+class VisionTransformer(nn.Module):
+    """ViT on clips: (B, 3, T, H, W), or images (B, 3, H, W), to logits (B, num_classes).
+
+    Any frame count and any patch-divisible size are taken from the input; embeddings are resized to it.
+
+    Args:
+        img_size: height and width for which the positional embedding is laid out; an int for a square.
+        patch_size: side of a patch in pixels.
+        num_frames: frames for which a time embedding is laid out.
+        num_classes: outputs of the head; 0 for none (the pooled feature is returned).
+        embed_dim: channels C.
+        depth: number of blocks.
+        num_heads: attention heads.
+        mlp_ratio: hidden width of the feed-forward part over C.
+        qkv_bias: bias in the query, key and value projection.
+        qk_norm: LayerNorm on queries and keys.
+        layer_scale: initial LayerScale on both branches, None for none.
+        attention: ``joint`` or ``space``.
+        class_token: whether there is one.
+        global_pool: ``token`` (head on the class token) or ``avg`` (on the mean of the patch tokens).
+        drop_rate: dropout before the head.
+        drop_path_rate: stochastic depth of the last block, rising linearly over depth.
+        norm_eps: epsilon of the LayerNorms.
+        weight_init: ``published`` (every weight normal with std .02) or ``scratch`` (Xavier weights and embeddings of
+            std .5, which lets positions be seen beside the patch content when training on small data).
+
+    Raises:
+        StvideoError: an argument that does not fit.
+    """
+
+    block_class: type[Block] = Block
+    attention_kinds: tuple[str, ...] = ("joint", "space")
+
+    def __init__(
+        self,
+        *,
+        img_size: int | Sequence[int] = 224,
+        patch_size: int = 16,
+        num_frames: int = 1,
+        num_classes: int = 1000,
+        embed_dim: int = 768,
+        depth: int = 12,
+        num_heads: int = 12,
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = True,
+        qk_norm: bool = False,
+        layer_scale: float | None = None,
+        attention: str = "joint",
+        class_token: bool = True,
+        global_pool: str = "token",
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        norm_eps: float = 1e-6,
+        weight_init: str = "published",
+    ) -> None:
+        super().__init__()
+        height, width = check_img_size(img_size, patch_size)
+        check_choice("attention", attention, self.attention_kinds)
+        check_choice("global_pool", global_pool, ("token", "avg"))
+        check_choice("weight_init", weight_init, ("published", "scratch"))
+        if global_pool == "token" and not class_token:
+            raise StvideoError("global_pool 'token' needs class_token=True; use global_pool 'avg'")
+        if embed_dim % num_heads:
+            raise StvideoError(f"embed_dim {embed_dim} is not divisible by num_heads {num_heads}")
+        if num_frames < 1 or num_classes < 0 or depth < 1:
+            raise StvideoError(f"num_frames {num_frames}, num_classes {num_classes} and depth {depth} must be positive")
+        self.img_size = (height, width)
+        self.patch_size = patch_size
+        self.num_frames = num_frames
+        self.num_classes = num_classes
+        self.embed_dim = embed_dim
+        self.attention = attention
+        self.global_pool = global_pool
+        self.grad_checkpointing = False
+
+        self.num_prefix = int(class_token)
+        rows, columns = self.grid
+        self.patch_embed = PatchEmbed(patch_size, 3, embed_dim)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim)) if class_token else None
+        self.pos_embed = nn.Parameter(torch.zeros(1, self.num_prefix + rows * columns, embed_dim))
+        rates = [drop_path_rate * i / max(depth - 1, 1) for i in range(depth)]
+        self.blocks = nn.ModuleList(
+            self.make_block(
+                embed_dim,
+                num_heads,
+                mlp_ratio=mlp_ratio,
+                qkv_bias=qkv_bias,
+                qk_norm=qk_norm,
+                layer_scale=layer_scale,
+                drop_path_rate=rate,
+                norm_eps=norm_eps,
+            )
+            for rate in rates
+        )
+        self.norm = nn.LayerNorm(embed_dim, eps=norm_eps)
+        self.head_drop = nn.Dropout(drop_rate)
+        self.head: nn.Module = nn.Linear(embed_dim, num_classes) if num_classes else nn.Identity()
+        self.reductions = nn.ModuleDict()
+        self.init_weights(weight_init)
+
+    def make_block(self, dim: int, num_heads: int, **options: Any) -> Block:
+        """One block of this model."""
+        return self.block_class(dim, num_heads, **options)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patch rows and columns at the constructed size."""
+        return self.img_size[0] // self.patch_size, self.img_size[1] // self.patch_size
+
+    def embeddings(self) -> Iterable[nn.Parameter]:
+        """Learned embeddings: position, class and, in sub-classes, time."""
+        return [p for p in (self.pos_embed, self.cls_token) if p is not None]
+
+    @torch.no_grad()
+    def init_weights(self, scheme: str) -> None:
+        """Initialise every parameter; see ``weight_init`` of the class."""
+        for module in self.modules():
+            if isinstance(module, (nn.Linear, nn.Conv2d)):
+                if scheme == "scratch":
+                    nn.init.xavier_uniform_(module.weight.flatten(1))  # a view, so the weight itself is filled
+                else:
+                    nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for embedding in self.embeddings():
+            nn.init.trunc_normal_(embedding, std=0.5 if scheme == "scratch" else 0.02)
+
+    def reduction_host(self) -> Host:
+        """What reductions may know of this model."""
+        first = self.blocks[0]
+        assert isinstance(first, Block)
+        return Host(
+            embed_dim=self.embed_dim,
+            depth=len(self.blocks),
+            num_heads=first.attn.num_heads,
+            attention=self.attention,
+            num_frames=self.num_frames,
+            grid=self.grid,
+            num_prefix=self.num_prefix,
+            norm_eps=self.norm.eps,
+        )
+
+    def example_shape(self) -> tuple[int, int, int, int, int]:
+        """Shape of one clip at the constructed size: (1, 3, T, H, W)."""
+        return (1, 3, self.num_frames, *self.img_size)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute each block's activations in the backward pass instead of keeping them."""
+        self.grad_checkpointing = enable
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters that weight decay should leave alone, besides biases and norms."""
+        return {"pos_embed", "cls_token", "time_embed"}
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Parameter groups by depth, in the form that timm's layer-wise learning-rate decay reads."""
+        return {
+            "stem": r"^cls_token|^pos_embed|^time_embed|^patch_embed",
+            "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],
+        }
+
+    def check_clip(self, clip: Tensor) -> Tensor:
+        """``clip`` as (B, 3, T, H, W); raises `StvideoError` if it does not fit the model."""
+        if clip.ndim == 4:
+            clip = clip.unsqueeze(2)
+        if clip.ndim != 5 or clip.shape[1] != 3:
+            raise StvideoError(f"expected a clip of shape (B, 3, T, H, W), got {tuple(clip.shape)}")
+        check_img_size(tuple(clip.shape[3:]), self.patch_size)
+        return clip
+
+    def embed(self, clip: Tensor) -> Tokens:
+        """(B, 3, T, H, W) -> tokens of every patch with their positions added."""
+        batch, _, frames, height, width = clip.shape
+        grid = (height // self.patch_size, width // self.patch_size)
+        patches = self.patch_embed(clip.transpose(1, 2).flatten(0, 1)).view(batch, frames, grid[0] * grid[1], -1)
+        position = resize_grid_embedding(self.pos_embed[:, self.num_prefix :], self.grid, grid)
+        patches = self.embed_time(patches + position.unsqueeze(1))
+        prefix = patches.new_zeros(batch, 1, 0, self.embed_dim)
+        if self.cls_token is not None:
+            prefix = (self.cls_token + self.pos_embed[:, : self.num_prefix]).unsqueeze(1).expand(batch, -1, -1, -1)
+        if self.attention == "joint":
+            patches = patches.flatten(1, 2).unsqueeze(1)
+        elif self.attention == "space":
+            prefix = prefix.expand(-1, frames, -1, -1)
+        return Tokens(patches=patches, prefix=prefix, grid=(frames, *grid))
+
+    def embed_time(self, patches: Tensor) -> Tensor:
+        """Add what tells the frames apart; nothing here. (B, T, S, C) -> (B, T, S, C)."""
+        return patches
+
+    def forward_features(self, clip: Tensor, return_trace: bool = False) -> Tokens:
+        """The tokens after the last block, before the final norm."""
+        clip = self.check_clip(clip)
+        tokens = self.embed(clip)
+        if return_trace:
+            tokens.trace = TokenTrace.start(clip.shape[0], tokens.grid, clip.device)
+        reductions: list[Reduction] = list(self.reductions.values())  # type: ignore[arg-type]
+        layer = 0
+        while layer < len(self.blocks):
+            here = [r for r in reductions if layer in r.layers]
+            replacing = next((r for r in here if r.slot == "replace"), None)
+            if replacing is not None:
+                blocks = self.blocks[layer : layer + replacing.span_from(layer)]
+                tokens = self._run(replacing, tokens, blocks, layer)
+                layer += len(blocks)
+                continue
+            tokens = self._run(self.blocks[layer], tokens, layer, [r for r in here if r.slot == "mid"])
+            for reduction in here:
+                if reduction.slot == "after":
+                    tokens = reduction(layer, tokens, AttentionInfo())
+            layer += 1
+        return tokens
+
+    def _run(self, module: nn.Module, *args: Any) -> Tokens:
+        if self.grad_checkpointing and self.training and torch.is_grad_enabled():
+            return checkpoint(module, *args, use_reentrant=False)  # type: ignore[no-any-return]
+        return module(*args)  # type: ignore[no-any-return]
+
+    def forward_head(self, tokens: Tokens, pre_logits: bool = False) -> Tensor:
+        """Pool, normalise and classify. Returns (B, num_classes), or the (B, C) feature with ``pre_logits``."""
+        if self.global_pool == "token":
+            feature = self.norm(tokens.prefix[:, :, 0].mean(dim=1))  # only space attention has more than one
+        else:
+            feature = self.norm(tokens.patches).mean(dim=(1, 2))
+        feature = self.head_drop(feature)
+        return feature if pre_logits else self.head(feature)
+
+    def forward(self, clip: Tensor, return_trace: bool = False) -> Tensor | tuple[Tensor, TokenTrace]:
+        """Classify a batch of clips.
+
+        Args:
+            clip: (B, 3, T, H, W) or, for one frame, (B, 3, H, W); float, normalised.
+            return_trace: also return the `TokenTrace`.
+
+        Returns:
+            logits (B, num_classes), and with ``return_trace`` a pair (logits, trace).
+
+        Raises:
+            StvideoError: the clip's shape does not fit.
+        """
+        tokens = self.forward_features(clip, return_trace)
+        logits = self.forward_head(tokens)
+        if tokens.trace is not None:
+            return logits, tokens.trace.finish()
+        return logits
+
+
+def check_img_size(img_size: int | Sequence[int], patch_size: int) -> tuple[int, int]:
+    """``img_size`` as (height, width); raises `StvideoError` unless both are multiples of the patch."""
+    try:
+        height, width = (img_size, img_size) if isinstance(img_size, int) else map(int, img_size)
+    except (TypeError, ValueError):
+        raise StvideoError(f"img_size must be a number of pixels or (height, width), not {img_size!r}") from None
+    if height < 1 or width < 1 or height % patch_size or width % patch_size:
+        raise StvideoError(
+            f"image size {height}x{width} is not divisible by the patch size {patch_size}; "
+            f"the nearest that is: {nearest_multiple(height, patch_size)}x{nearest_multiple(width, patch_size)}"
+        )
+    return height, width
+
+
+def nearest_multiple(value: int, step: int) -> int:
+    """The positive multiple of ``step`` closest to ``value``."""
+    return max(step, round(value / step) * step)
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Raise `StvideoError` unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        raise StvideoError(f"{name} must be one of {', '.join(choices)}, not {value!r}")

@@ -1,0 +1,221 @@
+"""What a token reduction is, and how one is put into a model.
+
+A reduction is a small module in a declared *slot* of a ViT-like model:
+
+    mid      between the attention and the feed-forward part of a block, for every block in ``layers``
+    replace  takes the place of the consecutive blocks in ``layers`` (it may use their weights)
+    after    after a block
+
+To add a method, write one file in this package with a class decorated by ``@register("name")``; it is found by
+itself, by `stvideo.list_reductions`, by the configuration files and by the tests.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor, nn
+
+from stvideo.errors import StvideoError, nearest
+
+Slot = Literal["mid", "replace", "after"]
+
+
+@dataclass(frozen=True)
+class Host:
+    """What a reduction may know of the model that it is put into."""
+
+    embed_dim: int
+    depth: int
+    num_heads: int
+    attention: str  # divided | joint | space
+    num_frames: int
+    grid: tuple[int, int]  # patch rows and columns at the constructed size
+    num_prefix: int  # class tokens
+    norm_eps: float
+
+
+@dataclass
+class AttentionInfo:
+    """By-products of a block's spatial attention, computed only for the reductions that ask for them."""
+
+    class_attention: Tensor | None = None
+    """(B, F, N) float32: attention of the class token to every patch token of its group, averaged over heads."""
+    keys: Tensor | None = None
+    """(B, F, N, C): keys of the patch tokens."""
+
+
+class Reduction(nn.Module):
+    """Base of every method. Sub-classes set the class attributes and implement ``forward``.
+
+    ``forward(layer, tokens, info) -> Tokens`` for ``mid`` and ``after``,
+    ``forward(tokens, blocks) -> Tokens`` for ``replace``.
+    """
+
+    name: ClassVar[str]
+    slot: ClassVar[Slot] = "mid"
+    needs: ClassVar[frozenset[str]] = frozenset()  # of "class_attention", "keys"
+    recovers: ClassVar[bool] = False  # whether every patch is its own token again afterwards
+
+    def __init__(self, host: Host, *, layers: Sequence[int] | int) -> None:
+        super().__init__()
+        self.layers = check_layers(self.name, layers, host.depth)
+        self.options: dict[str, Any] = {}  # the keywords that rebuild it, filled in by `build_reduction`
+
+    def span_from(self, layer: int) -> int:
+        """How many consecutive blocks, from ``layer`` on, this reduction stands for."""
+        last = layer
+        while last + 1 in self.layers:
+            last += 1
+        return last - layer + 1
+
+    @classmethod
+    def resolve_options(cls, model: nn.Module, options: dict[str, Any]) -> dict[str, Any]:
+        """Options as the constructor takes them; a method may work out some of them from the whole model here."""
+        return options
+
+    def set_epoch(self, epoch: float) -> None:
+        """Tell the method how far training is (in epochs, fractional); called before every optimiser step."""
+
+    def state_summary(self) -> dict[str, float]:
+        """Numbers worth logging, e.g. the present keep rate."""
+        return {}
+
+
+_REGISTRY: dict[str, type[Reduction]] = {}
+
+
+def register(name: str) -> Callable[[type[Reduction]], type[Reduction]]:
+    """Class decorator: make a `Reduction` known under ``name``."""
+
+    def decorate(cls: type[Reduction]) -> type[Reduction]:
+        if name in _REGISTRY:
+            raise RuntimeError(f"a reduction called {name!r} is registered already")
+        cls.name = name
+        _REGISTRY[name] = cls
+        return cls
+
+    return decorate
+
+
+def list_reductions() -> list[str]:
+    """Names of all reduction methods."""
+    return sorted(_REGISTRY)
+
+
+def reduction_class(name: str) -> type[Reduction]:
+    """The class registered as ``name``; raises `StvideoError` with the list of names."""
+    if name not in _REGISTRY:
+        raise StvideoError(
+            f"unknown reduction {name!r}{nearest(str(name), _REGISTRY)}; there are: {', '.join(list_reductions())}"
+        )
+    return _REGISTRY[name]
+
+
+def option_names(name: str) -> list[str]:
+    """The keywords that reduction ``name`` takes."""
+    parameters = inspect.signature(reduction_class(name).__init__).parameters
+    return [key for key in parameters if key not in ("self", "host")]
+
+
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Raise `StvideoError` for an option that reduction ``name`` does not take, naming the nearest one."""
+    known = option_names(name)
+    for key in options:
+        if key not in known:
+            raise StvideoError(
+                f"{name}: unknown option {key!r}{nearest(str(key), known)}; it takes: {', '.join(known)}"
+            )
+
+
+def build_reduction(name: str, host: Host, options: Mapping[str, Any]) -> Reduction:
+    """Construct reduction ``name`` for ``host``.
+
+    Raises:
+        StvideoError: unknown method or option, or a value that does not fit the model.
+    """
+    cls = reduction_class(name)
+    check_options(name, options)
+    reduction = cls(host, **copy.deepcopy(dict(options)))
+    reduction.options = copy.deepcopy(dict(options))
+    return reduction
+
+
+def apply_reduction(model: nn.Module, name: str, **options: Any) -> nn.Module:
+    """Put reduction ``name`` into ``model`` (in place); replaces one of the same name.
+
+    Args:
+        model: a model with reduction slots (ViT-like).
+        name: one of `list_reductions`.
+        options: the method's own keywords; see its class.
+
+    Returns:
+        The model.
+
+    Raises:
+        StvideoError: the model has no slots, the method or an option is unknown, or it does not fit.
+    """
+    describe = getattr(model, "reduction_host", None)
+    if describe is None:
+        raise StvideoError(
+            f"{type(model).__name__} takes no token reductions: it has no class-token blocks to put them into; "
+            "its reduced forms are models of their own (see stvideo.list_models())"
+        )
+    reductions = model.get_submodule("reductions")
+    assert isinstance(reductions, nn.ModuleDict)
+    check_options(name, options)
+    reduction = build_reduction(name, describe(), reduction_class(name).resolve_options(model, options))
+    others = {key: value for key, value in reductions.items() if key != name}
+    _check_slots_free(reduction, [r for r in others.values() if isinstance(r, Reduction)])
+    reference = next(model.parameters())
+    reduction.to(device=reference.device, dtype=reference.dtype)
+    reduction.train(model.training)
+    reductions[name] = reduction
+    return model
+
+
+def remove_reduction(model: nn.Module) -> nn.Module:
+    """Make ``model`` dense again (in place), with the present values of the weights it shares. Returns the model."""
+    if hasattr(model, "reductions"):
+        model.get_submodule("reductions").clear()  # type: ignore[operator]
+    return model
+
+
+def check_layers(name: str, layers: Sequence[int] | int, depth: int) -> tuple[int, ...]:
+    """``layers`` as a rising tuple of block numbers inside the network; raises `StvideoError` otherwise."""
+    try:
+        numbers = (layers,) if isinstance(layers, int) else tuple(layers)
+    except TypeError:
+        numbers = ()
+    if not numbers or not all(isinstance(n, int) and not isinstance(n, bool) for n in numbers):
+        raise StvideoError(f"{name}: layers must be block numbers such as [3, 6, 9], not {layers!r}")
+    if len(set(numbers)) != len(numbers):
+        raise StvideoError(f"{name}: layers {list(numbers)} names a block twice")
+    for number in numbers:
+        if not 0 <= number < depth:
+            raise StvideoError(f"{name}: layer {number} is outside the model's {depth} blocks (0 to {depth - 1})")
+    return tuple(sorted(numbers))
+
+
+def spread_layers(depth: int) -> tuple[int, ...]:
+    """The default layers of class-attention reorganization: 3, 6, 9 of 12 and 4, 8, 12 of 16 (EViT, section 4.1)."""
+    third = max(depth // 4, 1)
+    return tuple(n for n in (third, 2 * third, 3 * third) if n < depth) or (0,)
+
+
+def check_unit(name: str, key: str, value: Any) -> float:
+    """``value`` as a float in (0, 1]; raises `StvideoError` otherwise."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1:
+        raise StvideoError(f"{name}: {key} must be above 0 and at most 1, not {value!r}")
+    return float(value)
+
+
+def _check_slots_free(new: Reduction, others: Sequence[Reduction]) -> None:
+    for other in others:
+        clash = sorted(set(new.layers) & set(other.layers))
+        if clash and (new.slot == other.slot or "replace" in (new.slot, other.slot)):
+            raise StvideoError(f"{new.name}: block {clash[0]} is taken by {other.name!r}; give it other layers")

@@ -1,0 +1,102 @@
+"""EViT: keep the tokens that the class token attends to, fuse the rest into one.
+
+Liang et al., "Expediting Vision Transformers via Token Reorganizations", ICLR 2022, arXiv 2202.07800.
+
+On video the paper leaves open which tokens compete. Here:
+    tube   the score is averaged over frames and the same positions stay in every frame, so that the token grid stays
+           rectangular for divided attention; each frame's fused token is weighted by that frame's own scores, and
+           the fused tokens of all frames form one more position for temporal attention.
+    clip   all tokens of the clip compete (joint attention only).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stvideo.errors import StvideoError
+from stvideo.reduction.base import AttentionInfo, Host, Reduction, register, spread_layers
+from stvideo.reduction.schedule import keep_rate_at
+from stvideo.reduction.selection import (
+    check_rates,
+    check_scope,
+    group_by_frame,
+    keep_tokens,
+    num_kept,
+    restore_groups,
+    select_topk,
+)
+from stvideo.tokens import Tokens
+
+
+@register("evit")
+class ClassAttentionReduction(Reduction):
+    """Class-attention token reorganization (EViT, sections 3.1 and 3.2).
+
+    Args:
+        host: the model.
+        keep_rate: share of the tokens present that each layer keeps, in (0, 1]; one number or one per layer.
+            1 is exactly the dense model.
+        layers: blocks after whose attention tokens are dropped; default 3, 6, 9 of 12 and 4, 8, 12 of 16.
+        fuse: add one token, the attention-weighted sum of those dropped (per frame for ``tube``).
+        scope: ``tube`` or ``clip``; default ``clip`` for joint attention, else ``tube``.
+        shrink_start_epoch: training keeps every token until then. The paper trains 300 epochs with 10.
+        shrink_epochs: epochs in which the rate then falls to ``keep_rate`` along a cosine (the paper: 100).
+            0, as for fine-tuning a trained model, is no schedule. Evaluation always uses ``keep_rate`` itself.
+
+    Raises:
+        StvideoError: a rate outside (0, 1], a layer outside the network, a scope that does not fit the attention,
+            or a model without a class token.
+    """
+
+    slot = "mid"
+    needs = frozenset({"class_attention"})
+
+    def __init__(
+        self,
+        host: Host,
+        *,
+        keep_rate: float | Sequence[float] = 0.7,
+        layers: Sequence[int] | int | None = None,
+        fuse: bool = True,
+        scope: str | None = None,
+        shrink_start_epoch: float = 0.0,
+        shrink_epochs: float = 0.0,
+    ) -> None:
+        super().__init__(host, layers=spread_layers(host.depth) if layers is None else layers)
+        if host.num_prefix == 0:
+            raise StvideoError(f"{self.name}: the model has no class token whose attention could score the patches")
+        self.keep_rates = check_rates(self.name, keep_rate, self.layers)
+        self.scope = check_scope(self.name, scope, host)
+        self.fuse = bool(fuse)
+        if shrink_start_epoch < 0 or shrink_epochs < 0:
+            raise StvideoError(f"{self.name}: shrink_start_epoch and shrink_epochs must not be negative")
+        self.shrink_start_epoch = shrink_start_epoch
+        self.shrink_epochs = shrink_epochs
+        self.training_rates = self.keep_rates
+
+    def set_epoch(self, epoch: float) -> None:
+        self.training_rates = tuple(
+            keep_rate_at(epoch, base, self.shrink_start_epoch, self.shrink_epochs) for base in self.keep_rates
+        )
+
+    def state_summary(self) -> dict[str, float]:
+        return {"keep_rate": sum(self.training_rates) / len(self.training_rates)}
+
+    def rate(self, layer: int) -> float:
+        """The keep rate of ``layer`` now: the schedule's in training, the final one in evaluation."""
+        rates = self.training_rates if self.training else self.keep_rates
+        return rates[self.layers.index(layer)]
+
+    def forward(self, layer: int, tokens: Tokens, info: AttentionInfo) -> Tokens:
+        """Reorganize the (B, F, N, C) patch tokens to (B, F, K, C), or K + 1 with fusion."""
+        assert info.class_attention is not None
+        groups = tokens.patches.shape[1]
+        tokens = group_by_frame(tokens, self.scope)
+        own_score = info.class_attention.reshape(tokens.patches.shape[:3])
+        score = own_score.mean(dim=1, keepdim=True)
+        count = own_score.shape[2]
+        keep = num_kept(self.rate(layer), count)
+        kept = None if keep == count else select_topk(score, keep).expand(-1, own_score.shape[1], -1)
+        fuse_weight = own_score if self.fuse else None
+        tokens = keep_tokens(tokens, layer, self.name, kept, score.expand_as(own_score), fuse_weight)
+        return restore_groups(tokens, groups)

@@ -1,0 +1,152 @@
+"""The networks of a run: the model being trained, its moving average, and the teacher inside the loss."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stvideo.config import Config, DataConfig, ModelConfig, to_dict
+from stvideo.errors import StvideoError
+from stvideo.macs import count_macs
+from stvideo.models.checkpoints import initialize, save_model
+from stvideo.models.factory import create_model, load_model
+from stvideo.training.distill import TrainingLoss, check_teacher
+from stvideo.training.ema import WeightAverage
+from stvideo.training.run_folder import versions
+
+PREPROCESS = ("mean", "std", "color_order", "sampling", "num_frames", "stride", "target_fps", "img_size")
+
+
+class Networks:
+    """Model, moving average and loss; ``notes`` are lines worth showing at the start."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        average: WeightAverage | None,
+        criterion: TrainingLoss,
+        *,
+        num_classes: int,
+        clip_shape: tuple[int, int, int, int, int],
+        notes: list[str],
+    ) -> None:
+        self.model = model
+        self.average = average
+        self.criterion = criterion
+        self.num_classes = num_classes
+        self.clip_shape = clip_shape
+        self.notes = notes
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network whose accuracy counts: the moving average where there is one."""
+        return self.average.model if self.average is not None else self.model
+
+    def to(self, device: torch.device) -> None:
+        """Move what Accelerate does not."""
+        self.criterion.to(device)
+        if self.average is not None:
+            self.average.model.to(device)
+
+    def set_epoch(self, epoch: float) -> None:
+        """Let every reduction know how far training is, for its keep-rate schedule."""
+        for network in {id(n): n for n in (self.model, self.evaluated)}.values():
+            for reduction in getattr(network, "reductions", {}).values():
+                reduction.set_epoch(epoch)
+
+    def reduction_summary(self) -> dict[str, float]:
+        """What the reductions have to say, for the log, e.g. {"evit/keep_rate": 0.83}."""
+        reductions = getattr(self.model, "reductions", {})
+        return {
+            f"{name}/{key}": float(value)
+            for name, reduction in reductions.items()
+            for key, value in reduction.state_summary().items()
+        }
+
+    def load(self, weights: dict[str, Tensor], average: dict[str, Tensor] | None, folder: Path) -> None:
+        """Take the weights of a checkpoint of this very run."""
+        try:
+            self.model.load_state_dict(weights, strict=True)
+            if self.average is not None:
+                self.average.model.load_state_dict(average if average is not None else weights, strict=True)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise StvideoError(f"{folder}: the weights do not fit the model: {reason}") from None
+
+    def write(self, path: Path, metadata: dict[str, Any]) -> None:
+        """Write model.safetensors: the weights to evaluate, and what they are."""
+        save_model(path, self.evaluated, metadata)
+
+    def summary(self) -> str:
+        """Parameters and cost."""
+        parameters = sum(p.numel() for p in self.model.parameters()) / 1e6
+        gmacs = count_macs(self.model, self.clip_shape).total
+        return f"{parameters:.1f} M parameters, {gmacs:.4g} GMACs per view"
+
+
+def build_model(model: ModelConfig, data: DataConfig, num_classes: int) -> nn.Module:
+    """The model that a configuration asks for; ``model.num_classes`` must agree with the data if it is given.
+
+    Raises:
+        StvideoError: as `create_model`, or the class counts differ.
+    """
+    if model.num_classes is not None and model.num_classes != num_classes:
+        raise StvideoError(
+            f"model.num_classes is {model.num_classes} but the data have {num_classes} classes; "
+            "leave it null to follow them"
+        )
+    network = create_model(
+        model.name,
+        num_classes=num_classes,
+        num_frames=data.num_frames,
+        img_size=data.img_size,
+        attention=model.attention,
+        reduction=model.reduction,
+        drop_path_rate=model.drop_path_rate,
+        drop_rate=model.drop_rate,
+        weight_init=model.weight_init,
+        **model.args,
+    )
+    if model.grad_checkpointing:
+        network.set_grad_checkpointing(True)  # type: ignore[operator]
+    return network
+
+
+def build_networks(config: Config, classes: list[str], *, fresh: bool) -> Networks:
+    """Build everything on the CPU; ``fresh`` runs start from ``config.init``, resumed ones from their checkpoint.
+
+    Raises:
+        StvideoError: the model cannot be built so, or weights do not fit.
+    """
+    torch.manual_seed(config.train.seed)
+    model = build_model(config.model, config.data, len(classes))
+    notes = []
+    if fresh and config.init:
+        notes.append(f"init={config.init}: {initialize(model, config.init).summary()}")
+    average = WeightAverage(model, config.train.ema_decay) if config.train.ema_decay is not None else None
+    teacher = None
+    if config.train.teacher:
+        teacher, metadata = load_model(config.train.teacher)
+        check_teacher(metadata, config, classes)
+        notes.append(f"distilling from {config.train.teacher}")
+    criterion = TrainingLoss(
+        label_smoothing=config.train.label_smoothing,
+        teacher=teacher,
+        weight=config.train.distill_weight,
+        temperature=config.train.distill_temperature,
+    )
+    shape = (1, 3, config.data.num_frames, config.data.img_size, config.data.img_size)
+    return Networks(model, average, criterion, num_classes=len(classes), clip_shape=shape, notes=notes)
+
+
+def checkpoint_metadata(config: Config, classes: list[str]) -> dict[str, Any]:
+    """What a checkpoint says about itself besides its model, so that it can be used without its configuration file."""
+    return {
+        "classes": list(classes),
+        "preprocess": {key: getattr(config.data, key) for key in PREPROCESS},
+        "config": to_dict(config),
+        "versions": versions(),
+    }
