@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from stvideo.errors import StvideoError
 from stvideo.layers import resize_grid_embedding, resize_time_embedding
+from stvideo.reduction.base import reduction_options
 
 METADATA_KEY = "stvideo"
 WEIGHTS_NAME = "model.safetensors"
@@ -121,8 +122,7 @@ def save_model(path: str | Path, model: nn.Module, metadata: dict[str, Any]) -> 
 def model_description(model: nn.Module) -> dict[str, Any]:
     """What rebuilds ``model`` with `load_model`: its name, arguments and reductions."""
     spec: dict[str, Any] = getattr(model, "spec", {})
-    reductions: Any = getattr(model, "reductions", {})
-    return {**spec, "reduction": {name: dict(reduction.options) for name, reduction in reductions.items()}}
+    return {**spec, "reduction": reduction_options(model)}
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:

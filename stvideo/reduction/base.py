@@ -185,6 +185,12 @@ def remove_reduction(model: nn.Module) -> nn.Module:
     return model
 
 
+def reduction_options(model: nn.Module) -> dict[str, dict[str, Any]]:
+    """``{method: options}`` of the reductions that ``model`` has now, in order; what `stvideo.create_model` takes."""
+    reductions: Any = getattr(model, "reductions", {})
+    return {name: dict(reduction.options) for name, reduction in reductions.items()}
+
+
 def check_layers(name: str, layers: Sequence[int] | int, depth: int) -> tuple[int, ...]:
     """``layers`` as a rising tuple of block numbers inside the network; raises `StvideoError` otherwise."""
     try:
