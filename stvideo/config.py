@@ -51,7 +51,7 @@ class DataConfig:
     stride: int = 32  # frames between samples, counted at target_fps
     target_fps: float = 30.0
     img_size: int = 224
-    decoder: str = "auto"  # auto | decord | pyav
+    decoder: str = "auto"  # auto | decord | pyav | torchcodec
     timeout: float = 60.0  # seconds one video may take to decode before it counts as unreadable
     max_unreadable: float = 0.05  # training stops above this share of unreadable videos
     short_side: list[int] = field(default_factory=lambda: [256, 320])  # training: drawn from this range, pixels
@@ -120,7 +120,9 @@ class VisualizeConfig:
     """What `stvideo.visualize` draws."""
 
     columns: int = 8  # frames across the sheet
-    top_k: int = 5
+    layer: int | None = None  # reduction layer that the overlay video shows; None: the last one that reduces
+    video_side: int = 1280  # pixels; overlays of larger videos are scaled down to this longer side
+    max_clips: int = 100  # model runs per overlay video; longer videos are covered with gaps
 
 
 @dataclass
@@ -135,6 +137,7 @@ class Config:
     init: str | None = None  # PATH | timm:NAME: start from weights, the head may differ
     resume: str = "auto"  # auto | PATH | never
     checkpoint: str | None = None  # what evaluate, predict and visualize use
+    top_k: int = 5  # classes that predict and visualize name per video
     output: str = "runs/run"
 
 

@@ -1,0 +1,335 @@
+"""Videos on disk -> clips: `VideoDataset` and how a configuration becomes one.
+
+A sample depends on (seed, epoch, video, view) only: not on the number of workers or processes, nor on what was read
+before it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from stvideo.config import DataConfig
+from stvideo.data.annotations import read_annotations, read_folders
+from stvideo.data.decode import DECODERS, UnreadableVideo, Video, open_video
+from stvideo.data.index import VideoIndex
+from stvideo.data.listfiles import read_classes
+from stvideo.data.sampling import check_sampling, frame_indices, parse_views, trimmed_range
+from stvideo.data.transforms import COLOR_ORDERS, TestTransform, TrainTransform
+from stvideo.errors import StvideoError, nearest
+
+logger = logging.getLogger("stvideo.data")
+
+MAX_WORKERS = 1024
+SUBSTITUTE_TRIES = 20
+_SCALE_AT_DECODE = 1.5  # frames that many times larger than needed are scaled while decoding
+
+
+class Request(NamedTuple):
+    """What the loader asks of the dataset: some views of one video."""
+
+    epoch: int
+    video: int
+    first_view: int
+    num_views: int
+
+
+Sample = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ClipReading:
+    """How a clip is read from a video; everything that has to agree between training and use."""
+
+    sampling: str
+    num_frames: int
+    stride: float
+    target_fps: float
+    img_size: int
+    color_order: str = "rgb"
+    decoder: str = "auto"
+    timeout: float = 60.0
+
+    @classmethod
+    def from_config(cls, config: DataConfig) -> ClipReading:
+        """The settings of ``config``, checked; raises `StvideoError` naming the key."""
+        check_sampling(config.sampling)
+        for key in ("num_frames", "stride", "target_fps", "img_size", "timeout"):
+            if getattr(config, key) <= 0:
+                raise StvideoError(f"data.{key}={getattr(config, key)}: expected a number above 0")
+        for key, choices in (("color_order", COLOR_ORDERS), ("decoder", DECODERS)):
+            value = getattr(config, key)
+            if value not in choices:
+                raise StvideoError(f"data.{key}={value}: choose {', '.join(choices)}{nearest(str(value), choices)}")
+        return cls(**{name: getattr(config, name) for name in cls.__dataclass_fields__})
+
+    def indices(
+        self, video: Video, span: tuple[float | None, float | None], clip: int, num_clips: int, generator: Any = None
+    ) -> np.ndarray:
+        """Frames of one clip; ``span`` limits it to a part of the video (seconds)."""
+        first, count = trimmed_range(video.num_frames, video.fps, *span)
+        return first + frame_indices(
+            count,
+            video.fps,
+            sampling=self.sampling,
+            num_frames=self.num_frames,
+            stride=self.stride,
+            target_fps=self.target_fps,
+            clip=clip,
+            num_clips=num_clips,
+            generator=generator,
+        )
+
+    def frames(self, video: Video, indices: np.ndarray, short_side: float) -> torch.Tensor:
+        """uint8 (T, H, W, 3) in the wanted colour order; large frames come scaled to ``short_side``."""
+        size = round(short_side) if video.short_side > _SCALE_AT_DECODE * short_side else None
+        frames = video.read(indices.tolist(), size)
+        return frames.flip(-1) if self.color_order == "bgr" else frames
+
+
+class VideoDataset(Dataset[Any]):
+    """A map-style dataset of clips.
+
+    Args:
+        index: the videos.
+        root: folder that their paths are relative to.
+        reading: how clips are read.
+        transform: for training; None makes the dataset give test views.
+        views: (clips, crops) per video in testing.
+        clips_per_video: clips drawn from each opened video in training.
+        seed: everything random follows from it.
+        max_unreadable: share of the videos that may be unreadable before training stops.
+
+    ``dataset[i]`` is sample i of epoch 0; ``dataset[epoch, i]`` of any epoch; the loader passes `Request` and gets a
+    list of samples. A sample: ``video`` uint8 (3, T, H, W), ``label`` and ``index`` (number of the video), ``view``,
+    ``substituted`` and, if some video could not be read, ``problems`` [(number, message)].
+    """
+
+    def __init__(
+        self,
+        index: VideoIndex,
+        root: Path,
+        reading: ClipReading,
+        *,
+        transform: TrainTransform | None = None,
+        views: tuple[int, int] = (1, 1),
+        clips_per_video: int = 1,
+        seed: int = 0,
+        max_unreadable: float = 0.05,
+    ) -> None:
+        self.video_index, self.root, self.reading, self.seed = index, root, reading, seed
+        self.transform, self.max_unreadable = transform, max_unreadable
+        self.num_clips, self.num_crops = views if transform is None else (clips_per_video, 1)
+        self.test_transform = TestTransform(reading.img_size, self.num_crops)
+        # What each worker is reading just now, so that the parent can name the file if a worker hangs or dies.
+        self.in_progress = torch.full((MAX_WORKERS,), -1, dtype=torch.int64).share_memory_()
+        self.unreadable = torch.zeros(len(index), dtype=torch.uint8).share_memory_()
+
+    @property
+    def train(self) -> bool:
+        return self.transform is not None
+
+    @property
+    def classes(self) -> list[str]:
+        return self.video_index.classes
+
+    @property
+    def expected(self) -> int:
+        """Number of videos."""
+        return len(self.video_index)
+
+    @property
+    def views_per_video(self) -> int:
+        return self.num_clips * self.num_crops
+
+    def __len__(self) -> int:
+        return self.expected if self.train else self.expected * self.views_per_video
+
+    def path(self, video: int) -> Path:
+        """Where video number ``video`` lies."""
+        return self.root / self.video_index.path(video)
+
+    def __getitem__(self, key: int | tuple[int, int] | Request) -> Sample | list[Sample]:
+        if isinstance(key, Request):
+            return self._read(key)
+        epoch, number = key if isinstance(key, tuple) else (0, key)
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"sample {number} of {len(self)}")
+        number %= len(self)
+        video, view = (number, 0) if self.train else divmod(number, self.views_per_video)
+        return self._read(Request(epoch, video, view, 1))[0]
+
+    def generator(self, epoch: int, video: int, view: int) -> np.random.Generator:
+        """The source of everything random in one sample."""
+        return np.random.default_rng((self.seed, epoch, video, view))
+
+    def _read(self, request: Request) -> list[Sample]:
+        worker = torch.utils.data.get_worker_info()
+        slot = 0 if worker is None else (worker.id + 1) % MAX_WORKERS
+        try:
+            if not self.train:
+                self.in_progress[slot] = request.video
+                return self._read_views(request)
+            return self._read_or_substitute(request, slot)
+        finally:
+            self.in_progress[slot] = -1
+
+    def _read_or_substitute(self, request: Request, slot: int) -> list[Sample]:
+        """Training goes on with another video, chosen by (seed, epoch, video) alone."""
+        choose = np.random.default_rng((self.seed, request.epoch, request.video, 2**32 - 1))
+        problems: list[tuple[int, str]] = []
+        video = request.video
+        for _ in range(SUBSTITUTE_TRIES):
+            if not self.unreadable[video]:
+                try:
+                    self.in_progress[slot] = video
+                    samples = self._read_views(request._replace(video=video))
+                    for sample in samples:
+                        sample["substituted"] = video != request.video
+                    samples[0]["problems"] = problems
+                    return samples
+                except UnreadableVideo as error:
+                    self.unreadable[video] = 1
+                    problems.append((video, str(error)))
+            video = int(choose.integers(len(self.video_index)))
+        raise StvideoError(
+            f"{SUBSTITUTE_TRIES} videos in a row are unreadable; first {self.path(request.video)}"
+            + (f" ({problems[-1][1]})" if problems else "")
+        )
+
+    def _read_views(self, request: Request) -> list[Sample]:
+        """The views of one video that is opened once."""
+        reading, number = self.reading, request.video
+        span = self.video_index.span(number)
+        samples: list[Sample] = []
+        frames: torch.Tensor | None = None
+        frames_clip = -1
+        with open_video(self.path(number), reading.decoder, reading.timeout) as video:
+            for view in range(request.first_view, request.first_view + request.num_views):
+                if self.transform is not None:
+                    generator = self.generator(request.epoch, number, view)
+                    indices = reading.indices(video, span, 0, 1, generator)
+                    clip = self.transform(reading.frames(video, indices, max(self.transform.short_side)), generator)
+                else:
+                    clip_number, crop = divmod(view, self.num_crops)
+                    if frames is None or clip_number != frames_clip:
+                        indices = reading.indices(video, span, clip_number, self.num_clips)
+                        frames, frames_clip = reading.frames(video, indices, reading.img_size), clip_number
+                    clip = self.test_transform(frames, crop)
+                label = int(self.video_index.labels[number])
+                samples.append({"video": clip, "label": label, "index": number, "view": view, "substituted": False})
+        return samples
+
+
+def build_dataset(config: DataConfig, split: str = "train", views: str = "1x1", seed: int = 0) -> VideoDataset:
+    """The dataset that ``config`` describes.
+
+    Args:
+        config: where the videos are and how clips are read.
+        split: ``"train"`` (random clips) or ``"val"`` (test views).
+        views: clips x crops per video, for ``"val"``.
+        seed: everything random in training samples follows from it.
+
+    Raises:
+        StvideoError: a file is missing or malformed, or a setting is wrong.
+    """
+    index = build_index(config, split)
+    reading = ClipReading.from_config(config)
+    transform = None
+    if split == "train":
+        if not 0 <= config.max_unreadable <= 1:
+            raise StvideoError(f"data.max_unreadable={config.max_unreadable}: a share lies in [0, 1]")
+        if config.clips_per_video < 1:
+            raise StvideoError(f"data.clips_per_video={config.clips_per_video}: expected at least 1")
+        transform = TrainTransform(
+            config.img_size,
+            short_side=config.short_side,
+            random_resized_crop=config.random_resized_crop,
+            flip=config.flip,
+            color_jitter=config.color_jitter,
+            rand_augment=config.rand_augment,
+            random_erasing=config.random_erasing,
+            fill=[255 * mean for mean in config.mean],
+        )
+    dataset = VideoDataset(
+        index,
+        Path(config.root),
+        reading,
+        transform=transform,
+        views=parse_views(views),
+        clips_per_video=config.clips_per_video,
+        seed=seed,
+        max_unreadable=config.max_unreadable,
+    )
+    for note in index.notes:
+        logger.warning("%s: %s", split, note)
+    return dataset
+
+
+def build_index(config: DataConfig, split: str) -> VideoIndex:
+    """The videos of ``split``, checked as far as that is cheap; raises `StvideoError`."""
+    if split not in ("train", "val"):
+        raise StvideoError(f"unknown split {split!r}: choose train or val")
+    if not config.root:
+        raise StvideoError("data.root is not set: name the folder that holds the videos, e.g. data.root=/data/k400")
+    root = Path(config.root).expanduser()
+    if not root.is_dir():
+        raise StvideoError(f"data.root={config.root}: no such folder")
+    if not any(root.iterdir()):
+        raise StvideoError(f"data.root={config.root}: the folder is empty")
+    source = _source(config, split, root)
+    classes = _classes(config, root, split)
+    index = read_annotations(source, root, classes, split)
+    _check_presence(index, root, source)
+    return index
+
+
+def _source(config: DataConfig, split: str, root: Path) -> Path:
+    """The annotations of ``split``: as given, below the root, or by the usual names in the root."""
+    given = getattr(config, split)
+    if given:
+        for path in (Path(given).expanduser(), root / given):
+            if path.exists():
+                return path
+        raise StvideoError(f"data.{split}={given}: no such file or folder, neither here nor in {root}")
+    names = {"train": ("train.txt", "train.csv", "train"), "val": ("val.txt", "val.csv", "validate.csv", "val")}[split]
+    for name in names:
+        if (root / name).exists():
+            return root / name
+    raise StvideoError(
+        f"data.{split} is not set and {root} has none of {', '.join(names)}: name the list file or folder"
+    )
+
+
+def _classes(config: DataConfig, root: Path, split: str) -> Sequence[str] | None:
+    """Class names that hold for all splits, so that the numbers agree between them."""
+    if config.classes:
+        for path in (Path(config.classes).expanduser(), root / config.classes):
+            if path.exists():
+                return read_classes(path)
+        raise StvideoError(f"data.classes={config.classes}: no such file, neither here nor in {root}")
+    if split == "train":
+        return None
+    try:
+        train = _source(config, "train", root)
+    except StvideoError:
+        return None
+    # Lists name their classes in a file beside them; CSVs and folders only by what occurs in training.
+    if train.is_dir():
+        return read_folders(train, root).classes
+    return read_annotations(train, root, split="train").classes
+
+
+def _check_presence(index: VideoIndex, root: Path, source: Path, tries: int = 20) -> None:
+    """If not one of some videos is there, the root is wrong: better said at once than after an hour."""
+    chosen = np.unique(np.linspace(0, len(index) - 1, tries).astype(int))
+    paths = [root / index.path(int(video)) for video in chosen]
+    if not any(path.exists() for path in paths):
+        raise StvideoError(f"{source}: none of {len(paths)} videos tried exists, e.g. {paths[0]}; is data.root right?")

@@ -1,0 +1,148 @@
+"""Exact random access with PyAV: the right frame whatever the file's structure, decoding as little as possible.
+
+Two things make it quick. Decoding starts at the last key frame before a wanted frame, or goes on from where it stands.
+And frames that neither are wanted nor serve as a reference for others (most B-frames) are not decoded at all.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stvideo.data.packets import PacketIndex, UnreadableVideo, one_line
+
+MAX_REORDERING = 64  # packets; no codec here stores a frame farther from its place in display order
+
+
+class PyavReader:
+    """Decodes chosen frames of an opened container. The container may be read from several times, in any order."""
+
+    def __init__(self, path: str | Path, container: Any, stream: Any, index: PacketIndex, timeout: float) -> None:
+        self.path, self.container, self.stream, self.index = path, container, stream, index
+        self.deadline = time.monotonic() + timeout
+
+    def read(self, indices: Sequence[int], size: tuple[int, int] | None) -> np.ndarray:
+        """Frames ``indices`` as uint8 (T, H, W, 3); ``size`` is (height, width) as displayed."""
+        wanted = self.index.pts[np.asarray(indices, dtype=np.int64)]
+        frames = self._by_time(wanted, size) if self.index.timed else {}
+        if any(int(time) not in frames for time in wanted):
+            # No usable time stamps, or frames that only a decoder which saw the whole past can show.
+            frames = self._by_counting(sorted(set(indices)), size)
+            missing = [index for index in indices if index not in frames]
+            if missing:
+                raise UnreadableVideo(
+                    self.path, f"frame {missing[0]} of {self.index.num_frames} cannot be decoded (damaged or cut short)"
+                )
+            return np.stack([frames[index] for index in indices])
+        return np.stack([frames[int(time)] for time in wanted])
+
+    def _by_time(self, wanted: np.ndarray, size: tuple[int, int] | None) -> dict[int, np.ndarray]:
+        """Frames by time stamp, leaving out those that do not come out of the decoder."""
+        found: dict[int, np.ndarray] = {}
+        groups: dict[int, set[int]] = {}
+        for time_stamp in wanted.tolist():
+            group = int(np.searchsorted(self.index.key_pts, time_stamp, side="right")) - 1
+            groups.setdefault(max(group, 0), set()).add(time_stamp)
+        for group, targets in sorted(groups.items()):
+            for frame in self._decode_from(group, targets):
+                if frame.pts in targets and not frame.is_corrupt:
+                    found[frame.pts] = _to_array(frame, size)
+                    if targets <= found.keys():
+                        break
+        return found
+
+    def _decode_from(self, group: int, wanted: set[int]) -> Iterator[Any]:
+        """Decoded frames from key frame number ``group`` on, skipping what is not needed for ``wanted``."""
+        import av
+
+        start = int(self.index.key_pts[group])
+        context = self.stream.codec_context
+        last, past_the_end, first = max(wanted), 0, True
+        try:
+            self.container.seek(start, stream=self.stream, backward=True, any_frame=False)
+            for packet in self.container.demux(self.stream):
+                self._check_time()
+                if first:
+                    first = False
+                    if packet.pts is not None and packet.pts > start:
+                        return  # some containers cannot seek exactly
+                needed = packet.pts is None or not packet.size or packet.pts in wanted
+                context.skip_frame = "DEFAULT" if needed else "NONREF"
+                # Packets well past the last wanted one cannot precede it in display order any more.
+                past_the_end = past_the_end + 1 if packet.pts is not None and packet.pts > last else 0
+                if past_the_end > MAX_REORDERING:
+                    return
+                yield from packet.decode()
+        except (av.error.InvalidDataError, av.error.EOFError):
+            return  # damaged, or not decodable from here: the caller starts again from the beginning
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise UnreadableVideo(self.path, one_line(error)) from None
+        finally:
+            context.skip_frame = "DEFAULT"
+
+    def _by_counting(self, indices: list[int], size: tuple[int, int] | None) -> dict[int, np.ndarray]:
+        """Frames by their number, decoding everything from the start."""
+        import av
+
+        wanted, last, found = set(indices), indices[-1], {}
+        try:
+            self.container.seek(int(self.index.key_pts[0]), stream=self.stream, backward=True, any_frame=False)
+            known = {int(time): number for number, time in enumerate(self.index.pts)} if self.index.timed else None
+            count = 0
+            for packet in self.container.demux(self.stream):
+                self._check_time()
+                try:
+                    decoded = packet.decode()
+                except av.error.InvalidDataError:
+                    if count:  # what follows would be decoded from wrong references
+                        raise
+                    continue
+                for frame in decoded:
+                    number = count if known is None else known.get(frame.pts, -1)
+                    count += 1
+                    if number in wanted and not frame.is_corrupt:
+                        found[number] = _to_array(frame, size)
+                    if len(found) == len(wanted) or (known is None and number >= last):
+                        return found
+        except av.error.EOFError:
+            return found
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise UnreadableVideo(self.path, one_line(error)) from None
+        return found
+
+    def _check_time(self) -> None:
+        if time.monotonic() > self.deadline:
+            raise UnreadableVideo(self.path, "decoding took longer than the time limit (data.timeout)")
+
+
+def frame_rotation(path: str | Path, container: Any, stream: Any) -> int:
+    """How the first frame has to be turned for display: degrees counter-clockwise, one of 0, 90, 180, 270."""
+    import av
+
+    try:
+        container.seek(0, backward=True)
+        for packet in container.demux(stream):
+            for frame in packet.decode():
+                return _quarter_turns(frame) * 90
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise UnreadableVideo(path, one_line(error)) from None
+    raise UnreadableVideo(path, "no frame can be decoded")
+
+
+def _quarter_turns(frame: Any) -> int:
+    return round(frame.rotation / 90) % 4
+
+
+def _to_array(frame: Any, size: tuple[int, int] | None) -> np.ndarray:
+    """RGB uint8 (H, W, 3) as displayed, scaled to ``size`` = (height, width) while converting."""
+    turns = _quarter_turns(frame)
+    if size is None:
+        pixels = frame.to_ndarray(format="rgb24")
+    else:
+        height, width = size if turns % 2 == 0 else size[::-1]
+        pixels = frame.reformat(width=width, height=height, format="rgb24", interpolation="BILINEAR").to_ndarray()
+    return np.rot90(pixels, turns) if turns else pixels

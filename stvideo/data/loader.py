@@ -1,0 +1,258 @@
+"""Clips -> batches: the order of samples, on every process, and where a run stands in it.
+
+    loader = build_loader(dataset, batch_size=8, workers=4, seed=0, rank=rank, world_size=world_size, train=True)
+    loader.load_state_dict(saved)            # goes on with exactly the samples that would have come next
+    for batch in loader: ...                 # the rest of this epoch
+    loader.set_epoch(loader.epoch + 1)
+
+Batches: ``video`` uint8 (B, 3, T, H, W), ``label``, ``index``, ``view`` int64 (B,), ``substituted`` bool (B,).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from stvideo.data.datasets import MAX_WORKERS, Request, Sample, VideoDataset
+from stvideo.errors import StvideoError
+
+logger = logging.getLogger("stvideo.data")
+
+Batch = dict[str, torch.Tensor]
+
+
+class TrainSampler(Sampler[list[Request]]):
+    """Shuffled batches of equal number and size on every rank.
+
+    The order of an epoch follows from (seed, epoch). ``offset`` counts the videos that all ranks together have used of
+    it, so a run can go on with another number of processes. What does not fill a global batch is left out.
+    """
+
+    def __init__(
+        self, num_videos: int, clips_per_video: int, batch_size: int, seed: int, rank: int, world_size: int
+    ) -> None:
+        if batch_size % clips_per_video:
+            raise StvideoError(
+                f"data.batch_size={batch_size} is not a multiple of data.clips_per_video={clips_per_video}"
+            )
+        self.num_videos, self.clips_per_video = num_videos, clips_per_video
+        self.videos_per_batch = batch_size // clips_per_video
+        self.global_batch = self.videos_per_batch * world_size
+        if num_videos < self.global_batch:
+            raise StvideoError(
+                f"{num_videos} training videos do not fill one batch of {self.global_batch} "
+                f"({self.videos_per_batch} videos on each of {world_size} processes): lower data.batch_size"
+            )
+        self.seed, self.rank, self.world_size = seed, rank, world_size
+        self.epoch, self.offset = 0, 0
+
+    def __len__(self) -> int:
+        """Batches left in this epoch."""
+        return (self.num_videos - self.offset) // self.global_batch
+
+    def __iter__(self) -> Iterator[list[Request]]:
+        epoch, first, batches = self.epoch, self.offset, len(self)
+        order = np.random.default_rng((self.seed, epoch)).permutation(self.num_videos)
+        for number in range(batches):
+            chosen = order[first + number * self.global_batch :][: self.global_batch][self.rank :: self.world_size]
+            yield [Request(epoch, int(video), 0, self.clips_per_video) for video in chosen]
+
+
+class TestSampler(Sampler[list[Request]]):
+    """Every view of every video once over all ranks; rank r takes videos r, r + world_size, ..."""
+
+    __test__ = False  # not a pytest class
+
+    def __init__(self, num_videos: int, views_per_video: int, batch_size: int, rank: int, world_size: int) -> None:
+        self.videos = range(rank, num_videos, world_size)
+        self.views_per_video, self.batch_size = views_per_video, batch_size
+        self.epoch, self.offset = 0, 0
+
+    def __len__(self) -> int:
+        return -(-len(self.videos) * self.views_per_video // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Request]]:
+        batch: list[Request] = []
+        room = self.batch_size
+        for video in self.videos:
+            view = 0
+            while view < self.views_per_video:
+                views = min(room, self.views_per_video - view)
+                batch.append(Request(self.epoch, video, view, views))
+                view, room = view + views, room - views
+                if room == 0:
+                    yield batch
+                    batch, room = [], self.batch_size
+        if batch:
+            yield batch
+
+
+class Loader:
+    """An iterable of batches that knows where it stands. See `build_loader`.
+
+    Attributes:
+        epoch: the epoch that is being, or will be, iterated.
+        wait_seconds: time spent waiting for batches since the loader was made.
+        unreadable: message of every video found unreadable by this process, by its number.
+    """
+
+    def __init__(
+        self, dataset: VideoDataset, sampler: TrainSampler | TestSampler, data_loader: DataLoader[Any]
+    ) -> None:
+        self.dataset, self.sampler, self.data_loader = dataset, sampler, data_loader
+        self.wait_seconds = 0.0
+        self.unreadable: dict[int, str] = {}
+
+    @property
+    def epoch(self) -> int:
+        return self.sampler.epoch
+
+    def __len__(self) -> int:
+        """Batches in a whole epoch (in what is left of it after `load_state_dict`)."""
+        return len(self.sampler)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Start epoch ``epoch`` from its beginning; going on inside the current epoch is left as it is."""
+        if epoch != self.sampler.epoch:
+            self.sampler.epoch, self.sampler.offset = epoch, 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the next batch comes from: epoch, and videos used of it by all processes together."""
+        return {"epoch": self.sampler.epoch, "offset": self.sampler.offset}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on where `state_dict` was taken, possibly with another number of processes or workers."""
+        epoch, offset = int(state["epoch"]), int(state["offset"])
+        if epoch < 0 or not 0 <= offset <= self.dataset.expected:
+            raise StvideoError(f"saved loader position {state} does not fit {self.dataset.expected} videos")
+        self.sampler.epoch, self.sampler.offset = epoch, offset
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The rest of the epoch; after its last batch the loader stands at the start of the next one."""
+        epoch = self.sampler.epoch
+        iterator = self._start()
+        while True:
+            batch = self._next(iterator)
+            if batch is None:
+                break
+            if isinstance(self.sampler, TrainSampler):
+                self.sampler.offset += self.sampler.global_batch
+            yield batch
+        if isinstance(self.sampler, TrainSampler) and self.sampler.epoch == epoch:
+            self.sampler.epoch, self.sampler.offset = epoch + 1, 0
+
+    def _start(self) -> Iterator[Any]:
+        before = time.perf_counter()
+        iterator = iter(self.data_loader)
+        self.wait_seconds += time.perf_counter() - before
+        return iterator
+
+    def _next(self, iterator: Iterator[Any]) -> Batch | None:
+        before = time.perf_counter()
+        try:
+            batch, problems = next(iterator)
+        except StopIteration:
+            return None
+        except StvideoError:
+            raise
+        except RuntimeError as error:
+            raise self._explain(error) from error
+        finally:
+            self.wait_seconds += time.perf_counter() - before
+        self._note(problems)
+        return batch
+
+    def _note(self, problems: list[tuple[int, str]]) -> None:
+        for video, message in problems:
+            if video not in self.unreadable:
+                self.unreadable[video] = message
+                logger.warning("%s; training goes on with another video", message)
+        share = len(self.unreadable) / self.dataset.expected
+        if problems and share > self.dataset.max_unreadable:
+            raise StvideoError(
+                f"{len(self.unreadable)} of {self.dataset.expected} training videos are unreadable, more than "
+                f"data.max_unreadable={self.dataset.max_unreadable:g} allows; the last: {problems[-1][1]}"
+            )
+
+    def _explain(self, error: RuntimeError) -> Exception:
+        """A dead or hanging worker, with the files that were being decoded."""
+        text = str(error)
+        if "timed out" not in text and "exited unexpectedly" not in text and "is killed by signal" not in text:
+            return error
+        busy = [int(video) for video in self.dataset.in_progress.tolist() if video >= 0]
+        files = ", ".join(str(self.dataset.path(video)) for video in busy) or "none known"
+        what = "gives no batch in time" if "timed out" in text else "died"
+        return StvideoError(f"a data worker {what}; being decoded at that moment: {files}")
+
+
+def build_loader(
+    dataset: VideoDataset,
+    batch_size: int,
+    workers: int = 0,
+    seed: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    train: bool | None = None,
+    pin_memory: bool | None = None,
+    prefetch: int = 2,
+) -> Loader:
+    """A `Loader` over ``dataset``.
+
+    Training: shuffled by (seed, epoch), the same number of full batches on every rank. Evaluation: all views of all
+    videos, each exactly once over all ranks, whose shares may differ by one video.
+
+    Args:
+        dataset: from `build_dataset`.
+        batch_size: clips per process and batch.
+        workers: loader processes; 0 reads in this one.
+        seed: of the order.
+        rank, world_size: this process among all.
+        train: as the dataset, if not given.
+        pin_memory: None: where CUDA is there.
+        prefetch: batches that each worker prepares ahead.
+
+    Raises:
+        StvideoError: fewer training videos than one batch over all processes needs, or a size is wrong.
+    """
+    train = dataset.train if train is None else train
+    if train != dataset.train:
+        raise StvideoError(f"a loader for {'training' if train else 'evaluation'} needs a dataset built for it")
+    if batch_size < 1:
+        raise StvideoError(f"data.batch_size={batch_size}: expected at least 1")
+    if not 0 <= workers < MAX_WORKERS:
+        raise StvideoError(f"data.workers={workers}: expected 0 (read in the training process) to {MAX_WORKERS - 1}")
+    sampler: TrainSampler | TestSampler
+    if train:
+        sampler = TrainSampler(dataset.expected, dataset.num_clips, batch_size, seed, rank, world_size)
+    else:
+        sampler = TestSampler(dataset.expected, dataset.views_per_video, batch_size, rank, world_size)
+    # The video's own time limit acts first, inside the worker; this one is for workers that hang beyond its reach.
+    timeout = dataset.reading.timeout * (batch_size + 1) + 60 if workers else 0
+    data_loader: DataLoader[Any] = DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
+        timeout=timeout,
+        persistent_workers=workers > 0,
+        prefetch_factor=prefetch if workers else None,
+        generator=torch.Generator(),  # its own, so that iterating leaves the global generator alone
+    )
+    return Loader(dataset, sampler, data_loader)
+
+
+def collate(groups: list[list[Sample]]) -> tuple[Batch, list[tuple[int, str]]]:
+    """Lists of samples -> one batch, and the problems met while reading it."""
+    samples = [sample for group in groups for sample in group]
+    problems = [problem for sample in samples for problem in sample.get("problems", [])]
+    batch = {name: torch.tensor([sample[name] for sample in samples]) for name in ("label", "index", "view")}
+    batch["substituted"] = torch.tensor([sample["substituted"] for sample in samples])
+    batch["video"] = torch.stack([sample["video"] for sample in samples])
+    return batch, problems
