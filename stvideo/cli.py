@@ -8,6 +8,7 @@ A command is a module with ``main(argv) -> int`` that ends in::
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -30,6 +31,7 @@ def run(main: Callable[[list[str]], int | None], argv: Sequence[str] | None = No
     A `StvideoError` becomes one line on stderr and exit status 2; Ctrl-C leaves with 130.
     """
     warnings.showwarning = _show_warning  # type: ignore[assignment]
+    logging.getLogger("stvideo").addHandler(_OneLineHandler(logging.WARNING))
     try:
         status = main(list(sys.argv[1:] if argv is None else argv)) or 0
         sys.stdout.flush()
@@ -101,6 +103,13 @@ def _print_line(kind: str, message: str) -> None:
     rank = os.environ.get("RANK", "0")
     who = "stvideo" if rank == "0" else f"stvideo (process {rank})"
     print(f"{who}: {kind}: {' '.join(message.split())}", file=sys.stderr, flush=True)
+
+
+class _OneLineHandler(logging.Handler):
+    """What the package logs, in the same form as the rest."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _print_line(record.levelname.lower(), record.getMessage())
 
 
 def _show_warning(

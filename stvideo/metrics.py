@@ -69,7 +69,7 @@ def merge_views(
         raise StvideoError(f"evaluation: {len(pairs) - unique} views came twice; the merged accuracy would be wrong")
     if len(pairs) != num_videos * num_views:
         raise StvideoError(
-            f"evaluation: {len(pairs)} of {num_videos} x {num_views} views arrived; the accuracy would not cover the set"
+            f"evaluation: {len(pairs)} of {num_videos} x {num_views} views arrived; the accuracy would not be the set's"
         )
     videos, first, counts = np.unique(index, return_index=True, return_counts=True)
     if (counts != num_views).any():

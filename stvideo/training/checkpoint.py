@@ -45,14 +45,14 @@ class Progress:
     Attributes:
         epoch: whole epochs done.
         step: optimiser steps done.
-        samples: samples of the current epoch that are done, over all processes.
+        videos: videos of the current epoch that are done, over all processes.
         evaluation_due: the epoch is done but its evaluation is not.
         best: highest top-1 so far, in per cent; -1 before the first evaluation.
     """
 
     epoch: int = 0
     step: int = 0
-    samples: int = 0
+    videos: int = 0
     evaluation_due: bool = False
     best: float = -1.0
 
@@ -65,7 +65,7 @@ def save_checkpoint(
     optimizer: dict[str, Any],
     scaler: dict[str, Any] | None,
     progress: Progress,
-    split: dict[str, Any],
+    facts: dict[str, Any],
     config: Config,
     keep: int,
     is_best: bool,
@@ -75,7 +75,7 @@ def save_checkpoint(
     Args:
         write_model: writes model.safetensors to the path it is given.
         weights: the weights being trained, where they differ from what ``write_model`` writes.
-        split: world size, batch size and accumulation, so that a resume can say what differs.
+        facts: processes, global batch, classes and videos, so that a resume can say what differs.
         keep: how many of the newest to keep; the best one stays in any case.
 
     Raises:
@@ -93,7 +93,7 @@ def save_checkpoint(
                 temporary / STATE / "weights.safetensors",
             )
         torch.save({"optimizer": optimizer, "scaler": scaler}, temporary / STATE / "optimizer.pt")
-        state = {"progress": asdict(progress), "split": split, "config": to_dict(config)}
+        state = {"progress": asdict(progress), "facts": facts, "config": to_dict(config)}
         (temporary / STATE / "progress.json").write_text(json.dumps(state, indent=2) + "\n")
         (temporary / CHECKSUMS).write_text(json.dumps(_checksums(temporary), indent=2) + "\n")
         _flush_to_disk(temporary)
@@ -185,7 +185,7 @@ class SavedState:
     optimizer: dict[str, Any]
     scaler: dict[str, Any] | None
     progress: Progress
-    split: dict[str, Any]
+    facts: dict[str, Any]
     config: dict[str, Any]
 
 
@@ -206,7 +206,7 @@ def load_state(folder: Path) -> SavedState:
             optimizer=saved["optimizer"],
             scaler=saved["scaler"],
             progress=Progress(**state["progress"]),
-            split=state["split"],
+            facts=state["facts"],
             config=state["config"],
         )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:

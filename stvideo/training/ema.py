@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class WeightAverage:
@@ -23,11 +23,11 @@ class WeightAverage:
     def update(self, model: nn.Module, step: int) -> None:
         """Take in the weights of ``model`` after optimiser step ``step`` (from 0)."""
         decay = min(self.decay, (1.0 + step) / (10.0 + step))
-        averages, weights = [], []
-        for (name, average), weight in zip(self.model.named_parameters(), model.parameters(), strict=True):
-            assert average.shape == weight.shape, name
+        averages: list[Tensor] = []
+        weights: list[Tensor] = []
+        for average, weight in zip(self.model.parameters(), model.parameters(), strict=True):
             averages.append(average)
             weights.append(weight.detach().to(average.device, average.dtype))
         torch._foreach_lerp_(averages, weights, 1.0 - decay)
-        for average, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
-            average.copy_(buffer)
+        for kept, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
+            kept.copy_(buffer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import sys
 import time
@@ -103,7 +104,7 @@ class TrainingLog:
 
     def _write(self, record: dict[str, Any], step: int) -> None:
         if self.file is not None:
-            self.file.write(json.dumps(record) + "\n")
+            self.file.write(json.dumps({k: _finite(v) for k, v in record.items()}) + "\n")
             self.file.flush()
         kind = record["kind"]
         numbers = {f"{kind}/{k}": v for k, v in record.items() if isinstance(v, float) and k != "epoch"}
@@ -152,6 +153,11 @@ def _flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = value if isinstance(value, int | float | str | bool) else json.dumps(value)
     return flat
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: a number that is not finite is written as text."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _clock(seconds: float) -> str:

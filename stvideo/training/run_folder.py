@@ -36,15 +36,8 @@ class RunFolder:
         Raises:
             StvideoError: the folder cannot be created or written to.
         """
-        probe = self.path / f".writable-{os.getpid()}"
-        try:
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
-            probe.write_text("")
-            probe.unlink()
-        except OSError as error:
-            raise StvideoError(
-                f"output={self.path}: cannot write there ({error.strerror or error}); choose another with output=FOLDER"
-            ) from None
+        prepare_output(self.path)
+        prepare_output(self.checkpoints)
 
     def describe(self, config: Config, world_size: int) -> None:
         """Write the resolved configuration and what the run stands on."""
@@ -75,6 +68,23 @@ class RunFolder:
         """The checkpoint folder that ``RUN/name`` points to."""
         link = self.path / name
         return link.resolve() if link.is_symlink() and link.exists() else None
+
+
+def prepare_output(path: Path) -> None:
+    """Create a folder and try to write into it.
+
+    Raises:
+        StvideoError: it cannot be created or written to.
+    """
+    probe = path / f".writable-{os.getpid()}"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise StvideoError(
+            f"output={path}: cannot write there ({error.strerror or error}); choose another with output=FOLDER"
+        ) from None
 
 
 def write_atomically(path: Path, text: str) -> None:

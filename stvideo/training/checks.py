@@ -1,0 +1,97 @@
+"""Everything about a configuration that can be refused before anything slow happens."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from stvideo.config import Config
+from stvideo.errors import StvideoError, nearest
+from stvideo.training.log import check_trackers
+
+CHOICES = {
+    "train.optimizer": ("adamw", "sgd"),
+    "train.schedule": ("cosine", "step", "constant"),
+    "train.precision": ("no", "bf16", "fp16"),
+    "data.sampling": ("stride", "segment"),
+    "data.color_order": ("rgb", "bgr"),
+    "data.decoder": ("auto", "decord", "pyav"),
+}
+POSITIVE = (
+    "train.epochs", "train.lr", "train.accumulation_steps", "train.eval_every_epochs", "train.log_every_steps",
+    "train.keep_checkpoints", "train.distill_temperature", "data.batch_size", "data.num_frames", "data.stride",
+    "data.target_fps", "data.img_size", "data.clips_per_video", "train.max_steps", "train.lr_batch_size",
+    "train.checkpoint_every_steps", "train.clip_grad_norm", "evaluate.batch_size",
+)  # fmt: skip
+NOT_NEGATIVE = (
+    "train.weight_decay", "train.min_lr", "train.warmup_epochs", "train.momentum", "train.distill_weight",
+    "train.head_lr_scale", "data.workers", "data.mixup", "data.cutmix", "data.color_jitter",
+)  # fmt: skip
+SHARES = (
+    "train.label_smoothing", "train.ema_decay", "train.layer_decay", "model.drop_rate", "model.drop_path_rate",
+    "data.max_unreadable", "data.random_erasing",
+)  # fmt: skip
+
+
+def check_config(config: Config) -> None:
+    """Refuse values that no run could use.
+
+    Raises:
+        StvideoError: the key, its value and what it may be.
+    """
+    for key, choices in CHOICES.items():
+        value = _get(config, key)
+        if value not in choices:
+            raise StvideoError(
+                f"{key}={value}: unknown{nearest(str(value), choices)}; choose from {', '.join(choices)}"
+            )
+    for keys, is_wrong, rule in (
+        (POSITIVE, lambda value: value <= 0, "must be above 0"),
+        (NOT_NEGATIVE, lambda value: value < 0, "must not be negative"),
+        (SHARES, lambda value: not 0 <= value <= 1, "must be between 0 and 1"),
+    ):
+        for key in keys:
+            value = _get(config, key)
+            if value is not None and is_wrong(value):  # type: ignore[no-untyped-call]
+                raise StvideoError(f"{key}={value}: {rule}")
+    if len(config.train.betas) != 2:
+        raise StvideoError(f"train.betas={config.train.betas}: AdamW takes two numbers, e.g. [0.9,0.999]")
+    for key in ("mean", "std"):
+        if len(getattr(config.data, key)) != 3:
+            raise StvideoError(f"data.{key}={getattr(config.data, key)}: one number per colour channel, three in all")
+    for key in ("views", "during_training"):
+        parse_views(getattr(config.evaluate, key), f"evaluate.{key}")
+    check_trackers(config.train.trackers)
+
+
+def check_training(config: Config) -> None:
+    """`check_config`, and what only training needs: data, and files to start from."""
+    check_config(config)
+    if not config.data.train:
+        raise StvideoError(
+            "data.train is not set: a list file, Kinetics CSV, Something-Something JSON or a folder of classes"
+        )
+    for key, path in (("init", config.init), ("train.teacher", config.train.teacher)):
+        if path and not path.startswith("timm:") and not Path(path).exists():
+            raise StvideoError(f"{key}={path}: no such file or folder")
+    if config.resume not in ("auto", "never") and not Path(config.resume).is_dir():
+        raise StvideoError(
+            f"resume={config.resume}: no such run or checkpoint folder; resume takes auto, never or a folder"
+        )
+
+
+def parse_views(text: str, key: str = "evaluate.views") -> tuple[int, int]:
+    """``"1x3"`` as (clips, crops).
+
+    Raises:
+        StvideoError: not two positive numbers around an ``x``.
+    """
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if not match:
+        raise StvideoError(f"{key}={text}: expected CLIPSxCROPS, e.g. 1x3")
+    return int(match[1]), int(match[2])
+
+
+def _get(config: Config, key: str) -> object:
+    section, name = key.split(".")
+    return getattr(getattr(config, section), name)

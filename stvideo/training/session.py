@@ -1,0 +1,371 @@
+"""Everything a training run holds, and the verbs that `stvideo.train` is written in."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+
+from stvideo import cli
+from stvideo.config import Config
+from stvideo.data.datasets import build_dataset
+from stvideo.data.loader import build_loader
+from stvideo.errors import StvideoError
+from stvideo.training.build import Networks, build_networks, checkpoint_metadata
+from stvideo.training.checkpoint import (
+    Progress,
+    check_same_model,
+    find_checkpoint,
+    load_state,
+    other_differences,
+    save_checkpoint,
+)
+from stvideo.training.checks import parse_views
+from stvideo.training.clips import ClipPreparer
+from stvideo.training.evaluation import evaluate_model
+from stvideo.training.log import Throughput, TrainingLog
+from stvideo.training.optimizer import build_optimizer, peak_learning_rate, set_learning_rate
+from stvideo.training.run_folder import RunFolder
+from stvideo.training.schedule import learning_rate
+from stvideo.training.signals import StopSignal
+from stvideo.training.step import Batch, StepResult
+
+
+class Session:
+    """A run in progress: data, networks, optimiser, how far it is, and its log.
+
+    Building one reads the lists and checks them, builds the model and reads the weights to start from, so that
+    every mistake in the input shows before the first step.
+    """
+
+    def __init__(self, config: Config, run: RunFolder, accelerator: Accelerator, stop: StopSignal) -> None:
+        self.config, self.run, self.accelerator, self.stop = config, run, accelerator, stop
+        self.progress = Progress()
+        self.stopping = False
+        self.metrics: dict[str, float] = {}  # of an evaluation since the last checkpoint
+        self.is_best = False
+        self.log: Any = None
+        self.speed = Throughput()
+        self.bad_steps = 0  # consecutive steps whose gradient was not finite
+        self._open_data()
+        self.checkpoint = self._choose_checkpoint()
+        self.networks: Networks = build_networks(config, self.train_set.classes, fresh=self.checkpoint is None)
+        self._prepare()
+        self.clips = ClipPreparer(config.data, accelerator.device, num_classes=self.networks.num_classes, mixing=True)
+        self._reset_window()
+
+    # ---- building ----
+
+    def _open_data(self) -> None:
+        config, accelerator = self.config, self.accelerator
+        self.train_set = build_dataset(config.data, split="train", seed=config.train.seed)
+        self.val_set = None
+        if config.data.val:
+            self.val_set = build_dataset(config.data, split="val", views=config.evaluate.during_training)
+            if list(self.val_set.classes) != list(self.train_set.classes):
+                raise StvideoError(
+                    f"data.train has {len(self.train_set.classes)} classes and data.val {len(self.val_set.classes)}, "
+                    "or in another order; name them once for both with data.classes"
+                )
+        self.loader = build_loader(
+            self.train_set,
+            batch_size=config.data.batch_size,
+            workers=config.data.workers,
+            seed=config.train.seed,
+            rank=accelerator.process_index,
+            world_size=accelerator.num_processes,
+            train=True,
+        )
+        self.global_batch = config.data.batch_size * accelerator.num_processes * config.train.accumulation_steps
+        self.videos_per_step = self.global_batch // config.data.clips_per_video
+        self.steps_per_epoch = len(self.train_set) // self.videos_per_step
+        if self.steps_per_epoch == 0:
+            raise StvideoError(
+                f"data.train={config.data.train}: {len(self.train_set)} videos do not fill one global batch of "
+                f"{self.global_batch} ({self._batch_in_words()}); lower data.batch_size"
+            )
+        self.total_steps = config.train.epochs * self.steps_per_epoch
+        if config.train.max_steps is not None:
+            self.total_steps = min(self.total_steps, config.train.max_steps)
+        self.peak_lr = peak_learning_rate(config.train, self.global_batch)
+
+    def _choose_checkpoint(self) -> Path | None:
+        """Where to continue from; decided on the first process, for all."""
+        choice: list[Any] = [None]
+        if self.accelerator.is_main_process:
+            if self.config.resume == "never":
+                aside = self.run.set_aside()
+                if aside:
+                    print(f"resume=never: the earlier run was moved to {aside}", flush=True)
+            else:
+                choice = [find_checkpoint(self.config.resume, self.run, cli.warn)]
+        if self.accelerator.num_processes > 1:
+            broadcast_object_list(choice)
+        return choice[0]
+
+    def _prepare(self) -> None:
+        model = self.networks.model
+        if self.config.train.compile:
+            model.compile()
+        optimizer = build_optimizer(model, self.config.train, self.peak_lr)
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.networks.to(self.accelerator.device)
+        self.criterion = self.networks.criterion
+
+    # ---- starting ----
+
+    def resume_or_start(self) -> None:
+        """Load the chosen checkpoint, if there is one, and open the log."""
+        notes: list[str] = []
+        if self.checkpoint is not None:
+            notes = self._load(self.checkpoint)
+        if self.accelerator.is_main_process:
+            self.run.describe(self.config, self.accelerator.num_processes)
+        self.log = TrainingLog(
+            self.run, self.accelerator, self.config, step=self.progress.step, total_steps=self.total_steps
+        )
+        for line in [*self.networks.notes, *self._introduction(), *notes]:
+            self.log.say(line)
+        if self.checkpoint is not None:
+            self.log.event(self.progress.step, "resumed", checkpoint=str(self.checkpoint), differences=notes)
+
+    def _load(self, folder: Path) -> list[str]:
+        saved = load_state(folder)
+        check_same_model(saved.config, self.config, folder)
+        if saved.facts["classes"] != list(self.train_set.classes):
+            raise StvideoError(f"{folder}: this run was trained on other classes, or on the same in another order")
+        self.networks.load(saved.weights, saved.average, folder)
+        self.optimizer.load_state_dict(saved.optimizer)
+        if saved.scaler is not None and self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(saved.scaler)
+        self.progress = saved.progress
+        notes = other_differences(saved.config, asdict(self.config)) + other_differences(saved.facts, self._facts())
+        if saved.facts["global_batch"] != self.global_batch:  # the same place in the data is another step number
+            self.progress.step = (
+                self.progress.epoch * self.steps_per_epoch + self.progress.videos // self.videos_per_step
+            )
+        head = f"continuing from {folder} at step {self.progress.step}"
+        return [head, *(f"  changed since: {note}" for note in notes)]
+
+    def _introduction(self) -> list[str]:
+        return [
+            f"{self.config.model.name}: {self.networks.summary()}",
+            f"{len(self.train_set)} training videos, {self.networks.num_classes} classes; global batch "
+            f"{self.global_batch} ({self._batch_in_words()}); {self.steps_per_epoch} steps an epoch, "
+            f"peak learning rate {self.peak_lr:.3g}",
+        ]
+
+    def _batch_in_words(self) -> str:
+        accumulation = self.config.train.accumulation_steps
+        return (
+            f"data.batch_size {self.config.data.batch_size} x {self.accelerator.num_processes} processes "
+            f"x train.accumulation_steps {accumulation}"
+        )
+
+    def _facts(self) -> dict[str, Any]:
+        """What a resume compares: it may change, but it should be said."""
+        return {
+            "processes": self.accelerator.num_processes,
+            "global_batch": self.global_batch,
+            "videos": len(self.train_set),
+            "classes": list(self.train_set.classes),
+        }
+
+    # ---- one epoch ----
+
+    def global_batches(self) -> Iterator[list[Batch]]:
+        """The rest of this epoch: for each optimiser step the batches of this process."""
+        self.loader.load_state_dict({"epoch": self.progress.epoch, "offset": self.progress.videos})
+        batches = iter(self.loader)
+        for _ in range((len(self.train_set) - self.progress.videos) // self.videos_per_step):
+            yield list(islice(batches, self.config.train.accumulation_steps))
+
+    def set_schedules(self) -> None:
+        """Learning rate and keep rates of the coming step."""
+        step = self.progress.step
+        lr = learning_rate(self.config.train, self.peak_lr, step, self.steps_per_epoch)
+        set_learning_rate(self.optimizer.param_groups, lr)
+        self.networks.set_epoch(step / self.steps_per_epoch)
+        self.lr = lr
+
+    @contextmanager
+    def timer(self) -> Iterator[None]:
+        """Times the computing of one step."""
+        started = time.perf_counter()
+        yield
+        self.speed.add(time.perf_counter() - started, self.global_batch)
+
+    def average_weights(self) -> None:
+        """Update the moving average, if there is one."""
+        if self.networks.average is not None:
+            self.networks.average.update(self.networks.model, self.progress.step)
+
+    def count(self, result: StepResult) -> None:
+        """Take note of a step that was done, over all processes, and log every few steps."""
+        totals = torch.tensor(
+            [result.loss, result.correct, result.clips, result.substituted, float(self.stop.received is not None)],
+            dtype=torch.float64 if self.accelerator.device.type == "cpu" else torch.float32,
+            device=self.accelerator.device,
+        )
+        loss, correct, clips, substituted, stops = self.accelerator.reduce(totals, "sum").tolist()
+        self.stopping = self.stopping or stops > 0
+        self.progress.step += 1
+        self.progress.videos += self.videos_per_step
+        self.window_loss += loss
+        self.window_correct += correct
+        self.window_clips += clips
+        self.epoch_substituted += substituted
+        self._watch(result)
+        self.log.advance(self.progress.step)
+        if self.progress.step % self.config.train.log_every_steps == 0 or self.progress.step == self.total_steps:
+            self._log_window(result)
+
+    def _watch(self, result: StepResult) -> None:
+        """Stop when the gradient fails too often to be chance."""
+        limit = self.config.train.max_bad_steps
+        self.bad_steps = self.bad_steps + 1 if result.skipped else 0
+        if result.skipped:
+            self.log.event(self.progress.step, "skipped: gradient not finite", loss=result.loss / result.clips)
+        if self.bad_steps > limit:
+            raise StvideoError(
+                f"step {self.progress.step}: the gradient was not finite for {self.bad_steps} steps in a row; lower "
+                "train.lr, set train.clip_grad_norm, or use train.precision=bf16"
+            )
+
+    def _log_window(self, result: StepResult) -> None:
+        elapsed = time.perf_counter() - self.window_started
+        waited = self.loader.wait_seconds - self.window_waited
+        values = {
+            "loss": self.window_loss / self.window_clips,
+            "top1": 100.0 * self.window_correct / self.window_clips,
+            "lr": self.lr,
+            "grad_norm": result.grad_norm,
+            "clips_per_second": self.speed.clips_per_second() or self.window_clips / elapsed,
+            "data_wait_share": waited / elapsed,
+            "substituted_clips": float(self.epoch_substituted),
+            **self.networks.reduction_summary(),
+        }
+        self.log.train(self.progress.step, self.progress.step / self.steps_per_epoch, values)
+        self._reset_window()
+
+    def _reset_window(self) -> None:
+        self.window_loss = self.window_correct = self.window_clips = 0.0
+        self.window_started, self.window_waited = time.perf_counter(), self.loader.wait_seconds
+        if self.progress.videos == 0:
+            self.epoch_substituted = 0.0
+
+    def reached_max_steps(self) -> bool:
+        """Whether `train.max_steps` ends the run here."""
+        limit = self.config.train.max_steps
+        return limit is not None and self.progress.step >= limit
+
+    def wants_checkpoint(self) -> bool:
+        """Whether a checkpoint is due in the middle of an epoch."""
+        every = self.config.train.checkpoint_every_steps
+        return every is not None and self.progress.step % every == 0
+
+    def end_of_epoch(self) -> None:
+        """Move on to the next epoch if this one is complete, and see whether an evaluation is due."""
+        progress, config = self.progress, self.config.train
+        complete = len(self.train_set) - progress.videos < self.videos_per_step
+        if complete:
+            progress.epoch, progress.videos = progress.epoch + 1, 0
+        ends = progress.epoch >= config.epochs or self.reached_max_steps()
+        due = ends or (complete and progress.epoch % config.eval_every_epochs == 0)
+        progress.evaluation_due = due and self.val_set is not None
+
+    def is_finished(self) -> bool:
+        """Whether nothing is left to train or to evaluate."""
+        ends = self.progress.epoch >= self.config.train.epochs or self.reached_max_steps()
+        return ends and not self.progress.evaluation_due
+
+    # ---- between epochs ----
+
+    def evaluate(self) -> None:
+        """Evaluate on data.val; the first process notes whether this is the best so far."""
+        config = self.config
+        assert self.val_set is not None
+        clips, crops = parse_views(config.evaluate.during_training)
+        loader = build_loader(
+            self.val_set,
+            batch_size=config.evaluate.batch_size or config.data.batch_size,
+            workers=config.data.workers,
+            seed=config.train.seed,
+            rank=self.accelerator.process_index,
+            world_size=self.accelerator.num_processes,
+            train=False,
+        )
+        num_videos = len(self.val_set) // (clips * crops)
+        outcome = evaluate_model(
+            self.networks.evaluated,
+            loader,
+            accelerator=self.accelerator,
+            prepare=self.clips.clip,
+            num_videos=num_videos,
+            num_views=clips * crops,
+            should_stop=lambda: self.stop.received is not None,
+        )
+        if outcome is None:
+            self.stopping = True
+            return
+        self.progress.evaluation_due = False
+        metrics = broadcast_object_list([outcome.predictions.metrics() if outcome.predictions else None])[0]
+        self.metrics = metrics
+        self.is_best = metrics["top1"] > self.progress.best
+        self.progress.best = max(self.progress.best, metrics["top1"])
+        epoch = self.progress.step / self.steps_per_epoch
+        record = {**metrics, "views": config.evaluate.during_training, "videos": num_videos}
+        self.log.evaluation(self.progress.step, epoch, record)
+        scores = "  ".join(f"{name} {value:.2f} %" for name, value in metrics.items())
+        self.log.say(
+            f"evaluation after {epoch:.2f} epochs: {scores}  ({config.evaluate.during_training} views, "
+            f"{num_videos} of {self.val_set.expected} videos{', the best so far' if self.is_best else ''})"
+        )
+
+    def save(self) -> None:
+        """Write a checkpoint; the other processes wait for the first one."""
+        if self.accelerator.is_main_process:
+            metadata = checkpoint_metadata(self.config, self.train_set.classes)
+            metadata |= {"epoch": self.progress.epoch, "step": self.progress.step, "metrics": self.metrics}
+            save_checkpoint(
+                self.run,
+                write_model=lambda path: self.networks.write(path, metadata),
+                weights=self.networks.model.state_dict() if self.networks.average is not None else None,
+                optimizer=self.optimizer.state_dict(),
+                scaler=self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None,
+                progress=self.progress,
+                facts=self._facts(),
+                config=self.config,
+                keep=self.config.train.keep_checkpoints,
+                is_best=self.is_best,
+            )
+        self.metrics, self.is_best = {}, False
+        self.accelerator.wait_for_everyone()
+
+    def summarize(self) -> None:
+        """The last lines of a run."""
+        speed = self.speed.clips_per_second()
+        if speed is None:
+            self.log.say(f"nothing left to do: {self.run.path} is trained to step {self.progress.step}")
+            return
+        self.log.event(self.progress.step, "finished", best_top1=self.progress.best, clips_per_second=speed)
+        best = f"best top-1 {self.progress.best:.2f} %, " if self.progress.best >= 0 else ""
+        self.log.say(f"finished: {best}{speed:.1f} training clips/s; checkpoints in {self.run.path}")
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.log is not None:
+            self.log.close()
