@@ -108,7 +108,7 @@ class VideoDataset(Dataset[Any]):
         max_unreadable: share of the videos that may be unreadable before training stops.
 
     ``dataset[i]`` is sample i of epoch 0; ``dataset[epoch, i]`` of any epoch; the loader passes `Request` and gets a
-    list of samples. A sample: ``video`` uint8 (3, T, H, W), ``label`` and ``index`` (number of the video), ``view``,
+    list of samples or the error to raise. A sample: ``video`` uint8 (3, T, H, W), ``label`` and ``index`` (number of the video), ``view``,
     ``substituted`` and, if some video could not be read, ``problems`` [(number, message)].
     """
 
@@ -156,9 +156,12 @@ class VideoDataset(Dataset[Any]):
         """Where video number ``video`` lies."""
         return self.root / self.video_index.path(video)
 
-    def __getitem__(self, key: int | tuple[int, int] | Request) -> Sample | list[Sample]:
+    def __getitem__(self, key: int | tuple[int, int] | Request) -> Sample | list[Sample] | StvideoError:
         if isinstance(key, Request):
-            return self._read(key)
+            try:
+                return self._read(key)
+            except StvideoError as error:
+                return error  # raised by the loader; crossing processes as an exception would bury it in a traceback
         epoch, number = key if isinstance(key, tuple) else (0, key)
         if not -len(self) <= number < len(self):
             raise IndexError(f"sample {number} of {len(self)}")

@@ -194,7 +194,7 @@ def torchcodec_problem() -> str | None:
     except ImportError:
         return "torchcodec is not installed: pip install torchcodec, or set data.decoder=auto"
     except (OSError, RuntimeError):
-        return "torchcodec needs the FFmpeg shared libraries of the system (4 to 9); install FFmpeg, or set data.decoder=auto"
+        return "torchcodec needs FFmpeg's shared libraries (4 to 9) on the system: install FFmpeg, or set data.decoder=auto"
     return None
 
 

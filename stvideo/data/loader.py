@@ -53,11 +53,15 @@ class TrainSampler(Sampler[list[Request]]):
         self.epoch, self.offset = 0, 0
 
     def __len__(self) -> int:
-        """Batches left in this epoch."""
+        """Batches of a whole epoch on every rank."""
+        return self.num_videos // self.global_batch
+
+    @property
+    def batches_left(self) -> int:
         return (self.num_videos - self.offset) // self.global_batch
 
     def __iter__(self) -> Iterator[list[Request]]:
-        epoch, first, batches = self.epoch, self.offset, len(self)
+        epoch, first, batches = self.epoch, self.offset, self.batches_left
         order = np.random.default_rng((self.seed, epoch)).permutation(self.num_videos)
         for number in range(batches):
             chosen = order[first + number * self.global_batch :][: self.global_batch][self.rank :: self.world_size]
@@ -76,6 +80,10 @@ class TestSampler(Sampler[list[Request]]):
 
     def __len__(self) -> int:
         return -(-len(self.videos) * self.views_per_video // self.batch_size)
+
+    @property
+    def batches_left(self) -> int:
+        return len(self)
 
     def __iter__(self) -> Iterator[list[Request]]:
         batch: list[Request] = []
@@ -114,8 +122,13 @@ class Loader:
         return self.sampler.epoch
 
     def __len__(self) -> int:
-        """Batches in a whole epoch (in what is left of it after `load_state_dict`)."""
+        """Batches of a whole epoch on this process; `batches_left` says how many are still to come."""
         return len(self.sampler)
+
+    @property
+    def batches_left(self) -> int:
+        """Batches of the current epoch that have not been taken yet."""
+        return self.sampler.batches_left
 
     def set_epoch(self, epoch: int) -> None:
         """Start epoch ``epoch`` from its beginning; going on inside the current epoch is left as it is."""
@@ -159,12 +172,12 @@ class Loader:
             batch, problems = next(iterator)
         except StopIteration:
             return None
-        except StvideoError:
-            raise
         except RuntimeError as error:
             raise self._explain(error) from error
         finally:
             self.wait_seconds += time.perf_counter() - before
+        if isinstance(problems, StvideoError):
+            raise problems
         self._note(problems)
         return batch
 
@@ -248,9 +261,12 @@ def build_loader(
     return Loader(dataset, sampler, data_loader)
 
 
-def collate(groups: list[list[Sample]]) -> tuple[Batch, list[tuple[int, str]]]:
-    """Lists of samples -> one batch, and the problems met while reading it."""
-    samples = [sample for group in groups for sample in group]
+def collate(groups: list[list[Sample] | StvideoError]) -> tuple[Batch, list[tuple[int, str]] | StvideoError]:
+    """Lists of samples -> one batch, and the problems met while reading it, or the error that ends everything."""
+    for group in groups:
+        if isinstance(group, StvideoError):
+            return {}, group
+    samples = [sample for group in groups if not isinstance(group, StvideoError) for sample in group]
     problems = [problem for sample in samples for problem in sample.get("problems", [])]
     batch = {name: torch.tensor([sample[name] for sample in samples]) for name in ("label", "index", "view")}
     batch["substituted"] = torch.tensor([sample["substituted"] for sample in samples])

@@ -107,7 +107,7 @@ def open_container(path: str | Path) -> tuple[Any, Any]:
     import av
 
     path = check_file(path)
-    container = None
+    container: Any = None
     try:
         # "file:" keeps FFmpeg from reading a name such as "concat:a.mp4" as a protocol of its own.
         container = av.open(f"file:{path}", options=OPEN_OPTIONS, metadata_errors="ignore")

@@ -99,7 +99,7 @@ class TrainTransform:
     ) -> None:
         if len(short_side) != 2 or short_side[0] > short_side[1] or short_side[0] < size:
             raise StvideoError(
-                f"data.short_side={list(short_side)}: expected [smallest, largest] with smallest >= data.img_size={size}"
+                f"data.short_side={list(short_side)}: expected [smallest, largest], smallest >= data.img_size={size}"
             )
         if random_resized_crop is not None and not (
             len(random_resized_crop) == 2 and 0 < random_resized_crop[0] <= random_resized_crop[1] <= 1
