@@ -164,10 +164,9 @@ def load_config(
         _spell_out_reduction(layer)
         try:
             value = None if key is None else OmegaConf.select(OmegaConf.create(layer), key)
+            config = OmegaConf.merge(config, OmegaConf.create(layer))
             if OmegaConf.is_dict(value):  # a mapping given on the command line replaces the one in the file
                 OmegaConf.update(config, str(key), value, merge=False)
-            else:
-                config = OmegaConf.merge(config, OmegaConf.create(layer))
         except OmegaConfBaseException as error:
             where = getattr(error, "full_key", None)
             reason = str(error).splitlines()[0]

@@ -113,6 +113,7 @@ def describe(
     """What metrics.json says: the scores, and everything needed to compare them."""
     return {
         **predictions.metrics(),
+        "classes": predictions.scores.shape[1],
         "views": restored.config.evaluate.views,
         "averaging": "softmax, per video",
         "evaluated": len(predictions.index),
@@ -132,9 +133,8 @@ def describe(
 
 def one_line(metrics: dict[str, Any]) -> str:
     """The result as one line, with what a number needs beside it."""
-    scores = ", ".join(
-        f"{key.replace('top', 'top-')} {value:.2f} %" for key, value in metrics.items() if key[:3] == "top"
-    )
+    capped = "" if metrics["classes"] >= 5 else f" (there are only {metrics['classes']} classes)"
+    scores = f"top-1 {metrics['top1']:.2f} %, top-5 {metrics['top5']:.2f} %{capped}"
     return (
         f"{scores} | {metrics['views']} views (clips x crops), softmax averaged per video | "
         f"{metrics['evaluated']} of {metrics['expected']} videos | {metrics['gmacs_per_view']:.4g} GMACs per view | "

@@ -52,7 +52,7 @@ def _warn_if_fewer_processes(world_size: int) -> None:
         command = Path(f"/proc/{getppid()}/cmdline").read_bytes().decode().split("\0")
     except (OSError, UnicodeDecodeError):
         return
-    if "launch" not in command:
+    if not any(word.endswith("launch") for word in command):
         return
     asked = re.search(r"--num[_-]processes[= ](\d+)", " ".join(command))
     if asked and int(asked[1]) > world_size:

@@ -130,6 +130,7 @@ class Session:
             notes = self._load(self.checkpoint)
         if self.accelerator.is_main_process:
             self.run.describe(self.config, self.accelerator.num_processes)
+        self.first_step = self.progress.step
         self.log = TrainingLog(
             self.run, self.accelerator, self.config, step=self.progress.step, total_steps=self.total_steps
         )
@@ -325,7 +326,7 @@ class Session:
         epoch = self.progress.step / self.steps_per_epoch
         record = {**metrics, "views": config.evaluate.during_training, "videos": num_videos}
         self.log.evaluation(self.progress.step, epoch, record)
-        scores = "  ".join(f"{name} {value:.2f} %" for name, value in metrics.items())
+        scores = f"top-1 {metrics['top1']:.2f} %, top-5 {metrics['top5']:.2f} %"
         self.log.say(
             f"evaluation after {epoch:.2f} epochs: {scores}  ({config.evaluate.during_training} views, "
             f"{num_videos} of {self.val_set.expected} videos{', the best so far' if self.is_best else ''})"
@@ -353,13 +354,14 @@ class Session:
 
     def summarize(self) -> None:
         """The last lines of a run."""
-        speed = self.speed.clips_per_second()
-        if speed is None:
+        if self.progress.step == self.first_step:
             self.log.say(f"nothing left to do: {self.run.path} is trained to step {self.progress.step}")
             return
+        speed = self.speed.clips_per_second()
         self.log.event(self.progress.step, "finished", best_top1=self.progress.best, clips_per_second=speed)
-        best = f"best top-1 {self.progress.best:.2f} %, " if self.progress.best >= 0 else ""
-        self.log.say(f"finished: {best}{speed:.1f} training clips/s; checkpoints in {self.run.path}")
+        best = f"best top-1 {self.progress.best:.2f} %" if self.progress.best >= 0 else "trained without an evaluation"
+        pace = f", {speed:.1f} training clips/s" if speed else ""
+        self.log.say(f"finished: {best}{pace}; checkpoints in {self.run.path}")
 
     def __enter__(self) -> Session:
         return self

@@ -1,0 +1,321 @@
+"""The training command: from files to checkpoints, exact resume, two processes, and one line for every mistake."""
+
+import json
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from stvideo.config import load_config
+from tests.tiny_runs import (
+    CLASSES,
+    REPOSITORY,
+    TINY,
+    command,
+    config_file,
+    environment,
+    make_data,
+    read_log,
+    run_command,
+    run_here,
+)
+
+# Everything that draws random numbers or carries state from step to step.
+RANDOM = [
+    "model.drop_path_rate=0.2",
+    "model.drop_rate=0.1",
+    "model.reduction.random={keep_rate: 0.5, layers: [1]}",
+    "data.mixup=0.5",
+    "data.cutmix=0.5",
+    "data.rand_augment=m7-n2",
+    "data.batch_size=2",
+    "train.accumulation_steps=2",
+    "train.ema_decay=0.99",
+]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_data(tmp_path_factory.mktemp("videos"))
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    return config_file(tmp_path_factory.mktemp("config"))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(data, config, tmp_path_factory):
+    """Seven steps of four an epoch, in one go."""
+    run = tmp_path_factory.mktemp("runs") / "uninterrupted"
+    assert run_here("train", config, *TINY, *data, *RANDOM, f"output={run}", "train.max_steps=7") == 0
+    return run
+
+
+def state_of(run, step):
+    """Every tensor that decides how training goes on."""
+    folder = Path(run) / "checkpoints" / f"step-{step:08d}"
+    tensors = {f"model.{k}": v for k, v in load_file(folder / "model.safetensors").items()}
+    own = folder / "training_state" / "weights.safetensors"
+    if own.exists():
+        tensors |= {f"weights.{k}": v for k, v in load_file(own).items()}
+    optimizer = torch.load(folder / "training_state" / "optimizer.pt", weights_only=True)["optimizer"]
+    for number, values in optimizer["state"].items():
+        tensors |= {f"optimizer.{number}.{k}": v for k, v in values.items()}
+    return tensors
+
+
+def assert_same_state(run, other, step):
+    a, b = state_of(run, step), state_of(other, step)
+    assert a.keys() == b.keys()
+    differing = [name for name in a if not torch.equal(a[name], b[name])]
+    assert not differing
+    losses = [{r["step"]: r["loss"] for r in read_log(folder, "train")} for folder in (run, other)]
+    assert losses[0] == losses[1]
+
+
+# ---- the main job ----
+
+
+def test_train_evaluate_and_go_on(data, config, tmp_path):
+    run = tmp_path / "run"
+    arguments = [config, *TINY, *data, f"output={run}", "train.trackers=[tensorboard]", "data.workers=1"]
+    first = run_command("train", *arguments, "train.max_steps=3")
+    assert first.returncode == 0, first.stderr
+
+    losses = [record["loss"] for record in read_log(run, "train")]
+    assert len(losses) == 3
+    assert all(0 < loss < 10 for loss in losses)
+    assert load_config(run / "config.yaml").train.max_steps == 3
+    described = json.loads((run / "environment.json").read_text())
+    assert described["processes"] == 1
+    assert "torch" in described["versions"]
+    assert list((run / "trackers").rglob("events.out.tfevents.*"))
+    assert (run / "last").resolve() == (run / "best").resolve() == run / "checkpoints" / "step-00000003"
+
+    evaluated = run_command("evaluate", config, *data, f"checkpoint={run}", "evaluate.views=1x3")
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert "1x3 views" in evaluated.stdout
+    assert "7 of 7 videos" in evaluated.stdout
+    assert 0 <= json.loads((run / "metrics.json").read_text())["top1"] <= 100
+
+    second = run_command("train", *arguments, "train.max_steps=5")
+    assert second.returncode == 0, second.stderr
+    assert "at step 3" in second.stdout
+    assert [record["step"] for record in read_log(run, "train")] == [1, 2, 3, 4, 5]
+    again = run_command("train", *arguments, "train.max_steps=5")
+    assert again.returncode == 0
+    assert "nothing left to do" in again.stdout
+
+
+def test_the_model_learns(data, config, tmp_path):
+    """Three motions of a square, 18 clips: a working loop fits them in a few epochs."""
+    settings = ["model.weight_init=scratch", "data.flip=false", "train.lr=3e-3", "train.epochs=25", "data.batch_size=9"]
+    assert run_here("train", config, *TINY, *data, *settings, f"output={tmp_path}", "train.eval_every_epochs=25") == 0
+    losses = [record["loss"] for record in read_log(tmp_path, "train")]
+    assert sum(losses[-4:]) < 0.5 * sum(losses[:4])
+
+
+# ---- exact resume ----
+
+
+@pytest.mark.parametrize("stop", [2, 4], ids=["mid-epoch", "end of epoch"])
+def test_resumed_run_equals_uninterrupted_one(uninterrupted, data, config, tmp_path, stop):
+    arguments = [config, *TINY, *data, *RANDOM, f"output={tmp_path}"]
+    assert run_here("train", *arguments, f"train.max_steps={stop}") == 0
+    assert run_here("train", *arguments, "train.max_steps=7", "data.workers=2") == 0
+    assert_same_state(uninterrupted, tmp_path, 7)
+
+
+def test_killed_run_equals_uninterrupted_one(uninterrupted, data, config, tmp_path):
+    arguments = [config, *TINY, *data, *RANDOM, f"output={tmp_path}", "train.checkpoint_every_steps=1"]
+    process = subprocess.Popen(
+        command("train", *arguments), stdout=subprocess.PIPE, text=True, cwd=REPOSITORY, env=environment()
+    )
+    for line in process.stdout:
+        if line.startswith("step 3/"):
+            break
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert run_here("train", *arguments, "train.max_steps=7") == 0
+    assert read_log(tmp_path, "event")[0]["event"] == "resumed"
+    assert_same_state(uninterrupted, tmp_path, 7)
+
+
+def test_sigterm_writes_a_checkpoint_and_says_so(data, config, tmp_path):
+    arguments = [config, *TINY, *data, f"output={tmp_path}", "train.epochs=1000", "train.eval_every_epochs=1000"]
+    process = subprocess.Popen(
+        command("train", *arguments), stdout=subprocess.PIPE, text=True, cwd=REPOSITORY, env=environment()
+    )
+    for line in process.stdout:
+        if line.startswith("step 2/"):
+            break
+    process.send_signal(signal.SIGTERM)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "the same command continues this run" in rest
+    saved = json.loads((tmp_path / "last" / "training_state" / "progress.json").read_text())["progress"]
+    assert saved["step"] == read_log(tmp_path, "train")[-1]["step"] >= 2
+
+
+def test_another_model_is_not_continued(uninterrupted, data, config, capsys):
+    arguments = [config, *TINY, *data, *RANDOM, f"output={uninterrupted}", "model.args.depth=4"]
+    assert run_here("train", *arguments) == 2
+    assert_one_line(capsys, r"cannot continue with another model.*model.args was")
+
+
+def test_never_starts_afresh_and_keeps_the_earlier_run(data, config, tmp_path):
+    arguments = [config, *TINY, *data, f"output={tmp_path}", "train.max_steps=1"]
+    assert run_here("train", *arguments) == 0
+    assert run_here("train", *arguments, "resume=never") == 0
+    assert [record["step"] for record in read_log(tmp_path, "train")] == [1]
+    assert (tmp_path / "previous-1" / "checkpoints" / "step-00000001" / "model.safetensors").exists()
+    assert (tmp_path / "last" / "model.safetensors").exists()
+
+
+# ---- several processes ----
+
+
+def test_two_processes_equal_one(data, config, tmp_path):
+    """The same global batch, split otherwise: the same losses, learning rates and weights."""
+    common = [
+        config,
+        *TINY,
+        *data,
+        "model.drop_path_rate=0",
+        "train.max_steps=4",
+        "train.optimizer=sgd",
+        "train.lr=0.05",
+    ]
+    assert run_here("train", *common, f"output={tmp_path / 'one'}") == 0
+    two = run_command("train", *common, f"output={tmp_path / 'two'}", "data.batch_size=2", processes=2)
+    assert two.returncode == 0, two.stderr
+    split = ["data.batch_size=1", "train.accumulation_steps=4"]
+    assert run_here("train", *common, f"output={tmp_path / 'accumulated'}", *split) == 0
+    reference = state_of(tmp_path / "one", 4)
+    for name in ("two", "accumulated"):
+        for key, value in state_of(tmp_path / name, 4).items():
+            torch.testing.assert_close(value, reference[key], rtol=1e-5, atol=1e-5)
+        for a, b in zip(read_log(tmp_path / "one", "train"), read_log(tmp_path / name, "train"), strict=True):
+            assert a["loss"] == pytest.approx(b["loss"], abs=1e-5)
+            assert a["lr"] == b["lr"]
+    assert len(read_log(tmp_path / "two", "train")) == 4  # one log, from the first process
+
+
+def test_launcher_that_starts_one_process_is_found_out(data, config, tmp_path):
+    launcher = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m", "stvideo.train"]
+    arguments = [config, *TINY, *data, f"output={tmp_path}", "train.max_steps=1"]
+    python = command("train")[0]
+    done = subprocess.run(
+        [python, *launcher, *arguments], capture_output=True, text=True, cwd=REPOSITORY, env=environment(), timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert "asked for 2 processes and started 1" in done.stderr
+
+
+# ---- what goes wrong ----
+
+
+def assert_one_line(capsys, pattern):
+    """stderr is exactly one line, and it says what ``pattern`` says."""
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("stvideo: error: ")
+    assert re.search(pattern, lines[0]), lines[0]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.root=/no/such/folder", r"data.root=/no/such/folder"),
+        ("data.root=EMPTY", r"data.root=.*empty"),
+        ("data.train=no_list.txt", r"no_list.txt: no such file"),
+        ("data.train=MALFORMED", r"malformed.txt.*2"),
+        ("data.train=OUTSIDE", r"outside.txt.*1.*99"),
+        ("data.train=STRANGER", r"stranger.txt.*1.*juggling"),
+        ("trian.lr=1", r"unknown key 'trian'.*did you mean 'train'"),
+        ("train.lrr=1", r"unknown key 'train.lrr'.*did you mean 'train.lr'"),
+        ("train.lr=fast", r"train.lr.*fast"),
+        ("train.lr=-1", r"train.lr=-1.0: must be above 0"),
+        ("train.optimizer=adam", r"train.optimizer=adam.*did you mean 'adamw'"),
+        ("train.precision=fp16", r"fp16 needs a GPU"),
+        ("train.trackers=[tensorbord]", r"unknown tracker 'tensorbord'.*did you mean 'tensorboard'"),
+        ("evaluate.views=3", r"evaluate.views=3: expected CLIPSxCROPS"),
+        ("model.name=timesformr", r"timesformr.*timesformer"),
+        ("model.reduction=evitt", r"evitt.*evit"),
+        ("model.reduction.evit.keep_rate=1.5", r"evit.*keep_rate.*1.5"),
+        ("model.reduction.evit={layers: [7]}", r"evit.*layer.*7"),
+        ("model.reduction.stgm={layers: [1, 2], grid: [null, 9, 9]}", r"stgm.*9"),
+        ("model.args={embed_dim: 32, depht: 3}", r"depht.*did you mean 'depth'"),
+        ("data.img_size=30", r"30.*16"),
+        ("model.num_classes=7", r"num_classes.*7.*3 classes"),
+        ("init=/no/weights.pth", r"init=/no/weights.pth: no such file"),
+        ("init=NOTWEIGHTS", r"notweights.pth: not a checkpoint"),
+        ("init=OTHER", r"other.safetensors"),
+        ("train.teacher=/no/teacher", r"train.teacher=/no/teacher: no such file"),
+        ("resume=/no/run", r"resume=/no/run: no such run"),
+        ("output=BLOCKED", r"output=.*cannot write there"),
+        ("data.batch_size=64", r"batch_size"),
+    ],
+)
+def test_bad_input_is_one_line(data, config, tmp_path, capsys, override, message):
+    videos = Path(data[0].removeprefix("data.root="))
+    for name, text in {
+        "classes.txt": "\n".join(CLASSES) + "\n",
+        "malformed.txt": "train/left/0.mp4 0\nnonsense\n",
+        "outside.txt": "train/left/0.mp4 99\n",
+        "stranger.txt": "train/left/0.mp4,juggling\n",
+        "notweights.pth": "these are no weights",
+        "blocked": "a file where a folder should be",
+    }.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "empty").mkdir()
+    torch_file = tmp_path / "other.safetensors"
+    from safetensors.torch import save_file
+
+    save_file({"layer.weight": torch.zeros(3)}, torch_file)
+    key, value = override.split("=", 1)
+    files = {
+        "EMPTY": tmp_path / "empty", "MALFORMED": tmp_path / "malformed.txt", "OUTSIDE": tmp_path / "outside.txt",
+        "STRANGER": tmp_path / "stranger.txt", "NOTWEIGHTS": tmp_path / "notweights.pth", "OTHER": torch_file,
+        "BLOCKED": tmp_path / "blocked" / "run",
+    }  # fmt: skip
+    extra = [f"data.classes={tmp_path / 'classes.txt'}"] if value in ("MALFORMED", "OUTSIDE", "STRANGER") else []
+    overrides = [f"output={tmp_path / 'run'}", *extra, f"{key}={files.get(value, value)}"]
+    assert videos.is_dir()
+    assert run_here("train", config, *TINY, *data, *overrides) == 2
+    assert_one_line(capsys, message)
+
+
+def test_mistakes_outside_the_settings(config, tmp_path, capsys):
+    assert run_here("train") == 2
+    assert_one_line(capsys, r"takes one configuration file")
+    assert run_here("train", str(tmp_path / "none.yaml")) == 2
+    assert_one_line(capsys, r"none.yaml: no such configuration file")
+    assert run_here("train", config, "--lr=3") == 2
+    assert_one_line(capsys, r"unknown option '--lr=3'")
+    assert run_here("train", "--help") == 0
+    assert "accelerate launch -m stvideo.train" in capsys.readouterr().out
+
+
+def test_a_mistake_ends_the_real_command_with_status_2(config, tmp_path):
+    done = run_command("train", config, *TINY, f"data.root={tmp_path / 'nowhere'}", f"output={tmp_path / 'run'}")
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unreadable_video_is_replaced_and_counted(config, tmp_path, capsys):
+    data = make_data(tmp_path / "videos")
+    broken = tmp_path / "videos" / "train" / "left" / "0.mp4"
+    broken.write_bytes(b"not a video" * 100)
+    arguments = [config, *TINY, *data, f"output={tmp_path / 'run'}", "train.epochs=1", "data.batch_size=6"]
+    assert run_here("train", *arguments, "data.max_unreadable=0.1") == 0
+    assert sum(record["substituted_clips"] for record in read_log(tmp_path / "run", "train")) >= 1
+    assert str(broken) in capsys.readouterr().err
+    assert run_here("train", *arguments, "data.max_unreadable=0.01", "resume=never") == 2
+    assert "data.max_unreadable" in capsys.readouterr().err

@@ -1,0 +1,108 @@
+"""Runs of the real commands on tiny encoded videos, for the tests of training and evaluation."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+
+from stvideo import cli, evaluate, train
+
+REPOSITORY = Path(__file__).parent.parent
+CLASSES = ("left", "right", "up")
+TRAIN_VIDEOS, VAL_VIDEOS = 18, 7
+
+# A model and clips small enough for a step to take milliseconds; with everything that draws random numbers.
+TINY = [
+    "model.name=timesformer_tiny_patch16_224",
+    "model.args={embed_dim: 32, depth: 3, num_heads: 2}",
+    "data.batch_size=4",
+    "data.workers=0",
+    "data.num_frames=4",
+    "data.stride=3",
+    "data.img_size=32",
+    "data.short_side=[32,40]",
+    "train.lr=1e-3",
+    "train.epochs=3",
+    "train.log_every_steps=1",
+    "train.trackers=[]",
+    "evaluate.views=2x1",
+]
+
+
+def write_video(path, label, seed, frames=24):
+    """An H.264 file of 64 x 48 pixels: a textured square that moves as its label says."""
+    generator = np.random.default_rng(seed)
+    texture = generator.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libx264", rate=30, options={"crf": "18"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for t in range(frames):
+            picture = np.full((48, 64, 3), 90, np.uint8)
+            x, y = {"left": (46 - 2 * t, 16), "right": (2 * t, 16), "up": (24, 31 - t)}[label]
+            x, y = max(0, min(48, x)), max(0, min(32, y))
+            picture[y : y + 16, x : x + 16] = texture
+            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")):
+                output.mux(packet)
+        for packet in stream.encode():
+            output.mux(packet)
+
+
+def make_data(root):
+    """Two splits as folders of class folders. Returns the overrides that point to them."""
+    for split, count in (("train", TRAIN_VIDEOS), ("val", VAL_VIDEOS)):
+        for number in range(count):
+            label = CLASSES[number % len(CLASSES)]
+            write_video(root / split / label / f"{number}.mp4", label, seed=number + 1000 * (split == "val"))
+    return [f"data.root={root}", "data.train=train", "data.val=val"]
+
+
+def config_file(folder):
+    """An empty configuration: every setting then comes from the command line."""
+    path = Path(folder) / "empty.yaml"
+    path.write_text("output: runs/none\n")
+    return str(path)
+
+
+def environment():
+    """The environment of a command in a process of its own: one thread, no second copy of the launcher's variables."""
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+    return {k: v for k, v in os.environ.items() if k not in names} | {"OMP_NUM_THREADS": "1"}
+
+
+def command(module, *arguments, processes=1):
+    """The command line that runs ``stvideo.<module>`` on one or several processes."""
+    if processes == 1:
+        return [sys.executable, "-m", f"stvideo.{module}", *arguments]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    return [sys.executable, *launcher, "-m", f"stvideo.{module}", *arguments]
+
+
+def run_command(module, *arguments, processes=1, timeout=180):
+    """Run it to its end."""
+    return subprocess.run(
+        command(module, *arguments, processes=processes),
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        env=environment(),
+        timeout=timeout,
+    )
+
+
+def run_here(module, *arguments):
+    """The same without a process of its own, through the same entry point. Returns the exit status."""
+    try:
+        cli.run({"train": train.main, "evaluate": evaluate.main}[module], arguments)
+    except SystemExit as end:
+        return end.code
+
+
+def read_log(run, kind=None):
+    """The records of log.jsonl, all or of one kind."""
+    records = [json.loads(line) for line in (Path(run) / "log.jsonl").read_text().splitlines()]
+    return [record for record in records if kind in (None, record["kind"])]
