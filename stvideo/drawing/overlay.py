@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from stvideo.drawing.geometry import Crop
-from stvideo.drawing.states import DROPPED, FUSED, SHARED, LayerStates
+from stvideo.drawing.states import DROPPED, FUSED, KEPT, SHARED, LayerStates
 
 # Share of the frame that stays visible, and of the tint over it.
 DROPPED_LIGHT = 0.22
@@ -20,56 +18,68 @@ CROP_LINE = (255, 255, 255)
 EDGE_COLOR = (12, 12, 16)
 
 
+class FramePainter:
+    """Draws one frame of a layer, over as many pictures of the same size as wanted.
+
+    Kept patches stay as they are, fused ones are tinted, dropped ones dark, patches that share a token take the
+    colour of that token; what lies outside the crop is faded.
+
+    Args:
+        states: what became of the patches.
+        t: frame of the patch grid.
+        crop: where the patch grid lies; its frame size is the size of the pictures.
+        edges: draw lines between patches of different tokens, where one of them is shared or fused.
+        outline: draw the border of the crop, if something lies outside it.
+    """
+
+    def __init__(self, states: LayerStates, t: int, crop: Crop, edges: bool = True, outline: bool = True) -> None:
+        rows, columns = crop.patch_of_pixels(*states.token.shape[1:])
+        at = np.ix_(rows.clip(min=0), columns.clip(min=0))
+        inside = ((rows >= 0)[:, None] & (columns >= 0)[None])[..., None]
+        # Whatever a patch becomes, its picture is  own * picture + from_gray * gray + constant.
+        own, from_gray, constant = _mixture(states, t)
+        self._own = np.where(inside, own[at], np.float32(0))
+        self._from_gray = np.where(inside, from_gray[at], np.float32(1 - OUTSIDE_STRENGTH))
+        self._constant = np.where(inside, constant[at], np.float32(OUTSIDE_GRAY * OUTSIDE_STRENGTH))
+        self._lines = _edges(states, t, rows, columns) if edges else np.zeros(inside.shape[:2], bool)
+        self._border = np.zeros(inside.shape[:2], bool)
+        if outline and not crop.covers_frame:
+            _outline(self._border, rows, columns)
+
+    def __call__(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Draw over ``frame`` (h, w, 3) uint8 RGB; returns a new array."""
+        gray = (frame @ np.array([0.299, 0.587, 0.114], np.float32))[..., None]
+        painted = self._own * frame
+        painted += self._from_gray * gray
+        painted += self._constant
+        result = (painted + 0.5).clip(0, 255).astype(np.uint8)
+        result[self._lines] = EDGE_COLOR
+        result[self._border] = CROP_LINE
+        return result
+
+
 def paint(
     frame: NDArray[np.uint8], states: LayerStates, t: int, crop: Crop, edges: bool = True, outline: bool = True
 ) -> NDArray[np.uint8]:
-    """Draw one frame of a layer: kept patches as they are, fused ones tinted, dropped ones dark, patches that
-    share a token in the colour of that token; what lies outside the crop is faded.
+    """Draw frame ``t`` of a layer over one picture of any size; see `FramePainter`."""
+    return FramePainter(states, t, crop.scaled(frame.shape[1], frame.shape[0]), edges, outline)(frame)
 
-    Args:
-        frame: (h, w, 3) uint8 RGB.
-        states: what became of the patches.
-        t: frame of the patch grid.
-        crop: where the patch grid lies on this frame.
-        edges: draw lines between patches of different tokens, where one of them is shared or fused.
-        outline: draw the border of the crop, if something lies outside it.
 
-    Returns:
-        (h, w, 3) uint8 RGB, a new array.
-    """
-    if frame.shape[:2] != (crop.frame_height, crop.frame_width):
-        crop = crop.scaled(frame.shape[1], frame.shape[0])
-    rows, columns = crop.patch_of_pixels(*states.token.shape[1:])
-    at = np.ix_(rows.clip(min=0), columns.clip(min=0))
-    inside = (rows >= 0)[:, None] & (columns >= 0)[None]
-    state, color = states.state[t][at], states.color[t][at].astype(np.float32)
-    fused = states.fused[t][at]
-
-    image = frame.astype(np.float32)
-    gray = (image @ np.array([0.299, 0.587, 0.114], np.float32))[..., None]
-    painted = image.copy()
-    painted = np.where((state == DROPPED)[..., None], DROPPED_LIGHT * gray, painted)
-    tint = _tint(gray, color)
-    painted = np.where((state == FUSED)[..., None], _mix(gray, tint, FUSED_STRENGTH), painted)
-    painted = np.where((state == SHARED)[..., None], _mix(gray, tint, SHARED_STRENGTH), painted)
+def _mixture(states: LayerStates, t: int) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """For each patch: the weights of the picture (H, W, 1) and of its gray copy (H, W, 3), and what is added."""
+    state, color = states.state[t][..., None], states.color[t].astype(np.float32)
+    own = (state == KEPT).astype(np.float32)
+    from_gray = np.where(state == DROPPED, np.float32(DROPPED_LIGHT), np.float32(0)).repeat(3, axis=-1)
+    constant = np.zeros_like(color)
+    for kind, strength in ((FUSED, FUSED_STRENGTH), (SHARED, SHARED_STRENGTH)):
+        # Half of the tint follows the light of the picture, so that its content stays readable.
+        from_gray = np.where(state == kind, (1 - strength) + strength * 0.5 * color / 255, from_gray)
+        constant = np.where(state == kind, strength * 0.5 * color, constant)
     # A patch that came into a shared token through a fused one: its colour, but darker.
-    painted = np.where(((state == SHARED) & fused)[..., None], 0.6 * painted, painted)
-    painted = np.where(inside[..., None], painted, _mix(gray, OUTSIDE_GRAY, OUTSIDE_STRENGTH))
-    result = painted.clip(0, 255).round().astype(np.uint8)
-    if edges:
-        result[_edges(states, t, rows, columns)] = EDGE_COLOR
-    if outline and not crop.covers_frame:
-        _outline(result, rows, columns)
-    return result
-
-
-def _mix(below: NDArray[Any], above: NDArray[Any] | float, strength: float) -> NDArray[Any]:
-    return (1 - strength) * below + strength * above
-
-
-def _tint(gray: NDArray[Any], color: NDArray[Any]) -> NDArray[Any]:
-    """The colour, somewhat darker where the picture is dark, so that its content stays readable."""
-    return color * (0.5 + 0.5 * gray / 255)
+    through_fused = (state == SHARED) & states.fused[t][..., None]
+    from_gray = np.where(through_fused, 0.6 * from_gray, from_gray)
+    constant = np.where(through_fused, 0.6 * constant, constant)
+    return own, from_gray.astype(np.float32), constant.astype(np.float32)
 
 
 def _edges(states: LayerStates, t: int, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -100,16 +110,16 @@ def _edges(states: LayerStates, t: int, rows: NDArray[np.int64], columns: NDArra
     return mask
 
 
-def _outline(image: NDArray[np.uint8], rows: NDArray[np.int64], columns: NDArray[np.int64]) -> None:
-    """Draw the border of the crop just outside it, in place."""
+def _outline(border: NDArray[np.bool_], rows: NDArray[np.int64], columns: NDArray[np.int64]) -> None:
+    """Mark the border of the crop, just outside it."""
     y, x = np.flatnonzero(rows >= 0), np.flatnonzero(columns >= 0)
     if not len(y) or not len(x):
         return
     top, bottom, left, right = y[0], y[-1], x[0], x[-1]
     span_y, span_x = slice(max(top - 1, 0), bottom + 2), slice(max(left - 1, 0), right + 2)
     for row in (top - 1, bottom + 1):
-        if 0 <= row < image.shape[0]:
-            image[row, span_x] = CROP_LINE
+        if 0 <= row < border.shape[0]:
+            border[row, span_x] = True
     for column in (left - 1, right + 1):
-        if 0 <= column < image.shape[1]:
-            image[span_y, column] = CROP_LINE
+        if 0 <= column < border.shape[1]:
+            border[span_y, column] = True

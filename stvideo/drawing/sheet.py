@@ -154,9 +154,9 @@ def _row_label(draw: ImageDraw.ImageDraw, top: int, height: int, states: LayerSt
         lines = [(name, True)]
         if states.layer != "output":
             lines.append((states.method + (", as output" if states.is_output else ""), False))
-        lines.append((f"{states.num_tokens:,} of {states.num_patches:,}", False))
-        share = 100 * states.num_tokens / states.num_patches
-        lines.append((f"tokens ({share:.0f} %)" if states.reduces else "no reduction", False))
+        share = f" ({states.num_tokens / states.num_patches:.0%})" if states.reduces else ""
+        lines.append((f"{states.num_tokens:,} tokens{share}", False))
+        lines.append((f"for {states.num_patches:,} patches", False))
     line_height = min(21, height // len(lines))
     y = top + (height - line_height * len(lines)) / 2
     for text, bold in lines:

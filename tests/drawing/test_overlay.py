@@ -4,11 +4,11 @@ import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from token_traces import dense_trace, keep_trace, semantic_trace
 
 from stvideo.drawing.geometry import Crop
 from stvideo.drawing.overlay import CROP_LINE, paint
 from stvideo.drawing.states import layer_states
+from tests.token_traces import dense_trace, keep_trace, semantic_trace
 
 
 @settings(max_examples=40, deadline=None)

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from token_traces import dense_trace, keep_trace, semantic_trace
 
 from stvideo.drawing.geometry import Crop
 from stvideo.drawing.sheet import draw_sheet
 from stvideo.drawing.states import layer_states
+from tests.token_traces import dense_trace, keep_trace, semantic_trace
 
 
 def frames(t: int, height: int, width: int) -> np.ndarray:

@@ -5,12 +5,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from token_traces import CPU, dense_trace, keep_trace, semantic_trace
 
 from stvideo.drawing.colors import palette, srgb_to_oklab
 from stvideo.drawing.states import DROPPED, FUSED, KEPT, SHARED, layer_states
 from stvideo.errors import StvideoError
 from stvideo.tokens import TokenTrace
+from tests.token_traces import CPU, dense_trace, keep_trace, semantic_trace
 
 
 def kept_mask(seed: int, t: int = 3, h: int = 4, w: int = 5) -> torch.Tensor:

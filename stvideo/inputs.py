@@ -1,0 +1,106 @@
+"""Which videos a command was given: files, folders, patterns, or ``-`` for a list on standard input."""
+
+from __future__ import annotations
+
+import glob
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from stvideo import cli
+from stvideo.errors import StvideoError
+
+# fmt: off
+VIDEO_SUFFIXES = frozenset([
+    ".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov",
+    ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv",
+])
+# fmt: on
+
+
+def collect_videos(arguments: Sequence[str], command: str, stdin: Iterable[str] | None = None) -> list[Path]:
+    """The video files that the arguments stand for, in their order, each once.
+
+    A folder stands for the video files anywhere inside it, a pattern (``*``, ``?``, ``**``) for what it matches, ``-``
+    for one path per line of standard input. A file is taken whatever its name; whether it exists and is a video shows
+    when it is opened, so that one bad file does not stop the others.
+
+    Raises:
+        StvideoError: nothing was given, or a folder, pattern or list holds no video.
+    """
+    if not arguments:
+        raise StvideoError(
+            f"no video given; example: python -m stvideo.{command} video.mp4 checkpoint=runs/x"
+            " (files, folders, patterns, or - for a list on standard input)"
+        )
+    found: list[Path] = []
+    for argument in arguments:
+        path = Path(argument)
+        if argument == "-":
+            lines = [line.strip() for line in (sys.stdin if stdin is None else stdin)]
+            more = [Path(line) for line in lines if line]
+            if not more:
+                raise StvideoError("standard input: no video path in it; '-' reads one path per line")
+        elif path.is_dir():
+            more = _videos_in(path)
+            if not more:
+                raise StvideoError(f"{path}: no video file in this folder")
+        elif not path.exists() and glob.has_magic(argument):
+            matches = [Path(match) for match in sorted(glob.glob(argument, recursive=True))]  # noqa: PTH207 (takes absolute patterns)
+            more = [video for match in matches for video in (_videos_in(match) if match.is_dir() else [match])]
+            if not more:
+                raise StvideoError(f"{argument}: no file matches this pattern")
+        else:
+            more = [path]
+        found += more
+    return list(dict.fromkeys(found))
+
+
+def _videos_in(folder: Path) -> list[Path]:
+    """Video files anywhere in a folder; names that start with a dot (``._clip.mp4`` of macOS) are skipped."""
+    files = (p for p in folder.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and not p.name.startswith("."))
+    return sorted(p for p in files if p.is_file())
+
+
+def for_each(videos: Sequence[Path], work: Callable[[Path], None], done: str) -> int:
+    """Call ``work`` on every video; one that fails is told in one line and the others go on.
+
+    Args:
+        done: what has happened to the videos that worked, for the summary, e.g. ``"predicted"``.
+
+    Returns:
+        Exit status: 0, or 1 if some of several videos failed.
+
+    Raises:
+        StvideoError: of the only video.
+    """
+    failed = 0
+    for video in videos:
+        try:
+            work(video)
+        except StvideoError as error:
+            if len(videos) == 1:
+                raise
+            failed += 1
+            print(f"stvideo: error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    if failed:
+        cli.warn(f"{len(videos) - failed} of {len(videos)} videos {done}, {failed} failed (see above)")
+    return 1 if failed else 0
+
+
+def output_names(videos: Sequence[Path]) -> dict[Path, str]:
+    """A name for the outputs of each video: its own without suffix, made different where two would be the same."""
+    names: dict[Path, str] = {}
+    taken: set[str] = set()
+    for video in videos:
+        stem = video.stem or "video"
+        candidates = (stem, video.name.replace(".", "_"), f"{video.absolute().parent.name}_{stem}")
+        free = next((c for c in candidates if c.lower() not in taken), None)
+        number = 2
+        while free is None:
+            candidate = f"{stem}_{number}"
+            free = None if candidate.lower() in taken else candidate
+            number += 1
+        names[video] = free
+        taken.add(free.lower())
+    return names

@@ -1,0 +1,192 @@
+"""Show which parts of the frames a model used: a sheet of pictures and an overlay video for any video file.
+
+    python -m stvideo.visualize video.mp4 checkpoint=runs/k400_evit output=pictures
+    python -m stvideo.visualize clips/ 'more/*.webm' checkpoint=model.safetensors output=pictures top_k=3
+
+For every video two files appear in output=, named after it:
+
+    NAME_tokens.png   the clip that a one-clip evaluation takes (the middle of the video): sampled frames across,
+                      reduction layers down
+    NAME_tokens.mp4   every frame of the video at its own rate. The model runs on clips that follow each other until
+                      the video is covered; each frame shows the mask of the nearest frame that the model has seen
+
+Kept patches stay bright, fused ones are tinted, dropped ones dark; patches that share a token (semantic tokens) take a
+colour per token. What lies outside the model's crop is faded. Classes, normalisation, sampling and crop come from the
+checkpoint (a run folder, a .safetensors file or an official TimeSformer file). Further settings:
+
+    top_k=5                               classes named on the sheet
+    visualize.columns=8                   frames across the sheet
+    visualize.layer=3                     layer that the MP4 shows (default: the last one that reduces)
+    visualize.video_side=1280             larger videos are scaled down to this longer side in the MP4
+    visualize.max_clips=100               of a longer video so many clips are run, evenly spread; gaps stay unpainted
+    model.reduction.evit.keep_rate=0.5    look at another reduction with the same weights
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from stvideo import cli
+from stvideo.data.decode import Video, VideoInfo, open_video
+from stvideo.drawing.encode import VideoWriter
+from stvideo.drawing.geometry import Crop, fit
+from stvideo.drawing.overlay import FramePainter
+from stvideo.drawing.sheet import CELL_HEIGHT, CELL_WIDTH, draw_sheet
+from stvideo.drawing.states import LayerStates, layer_states
+from stvideo.errors import StvideoError
+from stvideo.inference import Predictor, Window, load_predictor
+from stvideo.inputs import collect_videos, for_each, output_names
+
+FRAMES_BYTES = 192 * 2**20  # decoded frames held at a time
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command. Returns its exit status."""
+    positional, overrides = cli.split_arguments(argv, __doc__ or "")
+    videos = collect_videos(positional, "visualize")
+    if not any(text.startswith("output=") for text in overrides):
+        raise StvideoError("output= is missing: the folder that the pictures go to, e.g. output=pictures")
+    predictor = load_predictor(overrides)
+    output = _output_folder(predictor.config.output)
+    names = output_names(videos)
+    return for_each(videos, lambda video: visualize(video, predictor, output, names[video]), "visualised")
+
+
+def visualize(path: Path, predictor: Predictor, output: Path, name: str) -> None:
+    """Write the sheet and the overlay video of one video.
+
+    Raises:
+        StvideoError: the video cannot be read, or a file not be written.
+    """
+    settings = predictor.config.visualize
+    with open_video(path, predictor.data.decoder, predictor.data.timeout) as video:
+        info = video.info
+        sheet_path, overlay_path = output / f"{name}_tokens.png", output / f"{name}_tokens.mp4"
+        for target in (sheet_path, overlay_path):
+            _keep_input(target, path)
+        indices = predictor.indices(info)
+        probabilities, trace = predictor.run(predictor.read_clip(video, indices))
+        states = layer_states(trace)
+        choose_layer(states, settings.layer)
+        predictions = predictor.top(probabilities, predictor.config.top_k)
+        # Twice the size of a cell is enough for a sharp picture, whatever the video's resolution.
+        frames = video.read([int(i) for i in indices], size=_shrunk(info, 2 * CELL_WIDTH, 2 * CELL_HEIGHT)).numpy()
+        sheet = draw_sheet(
+            frames,
+            states,
+            predictor.crop(info.width, info.height),
+            title=path.name,
+            subtitle=_describe(predictor, info, indices),
+            predictions=predictions,
+            frame_labels=[f"frame {i} · {i / info.fps:.2f} s" for i in indices],
+            columns=settings.columns,
+        )
+        _save(sheet, sheet_path)
+        gaps = write_overlay(video, info, predictor, overlay_path)
+    best = f"{predictions[0][0]} {predictions[0][1]:.1%}" if predictions else predictor.name
+    print(f"{path}: {best} -> {sheet_path}, {overlay_path}", flush=True)
+    if not any(row.reduces for row in states):
+        print(f"{path}: the model reduces nothing: every patch is a token of its own", flush=True)
+    if gaps:
+        print(f"{path}: long video: {gaps}; visualize.max_clips= sets how many clips are run", flush=True)
+
+
+def choose_layer(states: Sequence[LayerStates], layer: int | None) -> LayerStates:
+    """The row for the overlay: the wanted layer, else the last one that reduces, else the output.
+
+    Raises:
+        StvideoError: the wanted layer reduces nothing; the message names those that do.
+    """
+    if layer is not None:
+        chosen = [row for row in states if row.layer == layer]
+        if not chosen:
+            have = ", ".join(str(row.layer) for row in states if row.layer != "output") or "none"
+            raise StvideoError(f"visualize.layer={layer}: no reduction in this layer; layers with one: {have}")
+        return chosen[0]
+    return next((row for row in reversed(states) if row.reduces), states[-1])
+
+
+def write_overlay(video: Video, info: VideoInfo, predictor: Predictor, path: Path) -> str:
+    """Write every frame of the video with the mask of the nearest sampled frame, holding a few frames at a time.
+
+    Returns:
+        Empty, or for a video with more clips than ``visualize.max_clips``, what was left out.
+    """
+    settings = predictor.config.visualize
+    every = predictor.windows(info)
+    chosen = {int(i) for i in np.linspace(0, len(every) - 1, max(1, settings.max_clips)).round()}
+    size = _shrunk(info, settings.video_side, settings.video_side)
+    height, width = size or (info.height, info.width)
+    crop = predictor.crop(info.width, info.height).scaled(width, height)
+    with (
+        VideoWriter(path, info.fps, width, height) as writer,
+        tqdm(total=info.num_frames, unit="frame", desc=path.name, leave=False, disable=None) as bar,
+    ):
+        for number, window in enumerate(every):
+            painters = _painters(video, predictor, window, crop) if number in chosen else []
+            step = max(8, FRAMES_BYTES // (3 * width * height))
+            for start in range(window.start, window.stop, step):
+                block = range(start, min(start + step, window.stop))
+                for frame, picture in zip(block, video.read(block, size=size).numpy(), strict=True):
+                    writer.write(painters[window.nearest(frame)](picture) if painters else picture)
+                    bar.update()
+    if len(chosen) == len(every):
+        return ""
+    return f"{len(chosen)} of {len(every)} clips were run, frames of the others are shown without a mask"
+
+
+def _painters(video: Video, predictor: Predictor, window: Window, crop: Crop) -> list[Any]:
+    """Run the model on a window; how to paint each of its T sampled frames."""
+    _, trace = predictor.run(predictor.read_clip(video, window.indices))
+    row = choose_layer(layer_states(trace), predictor.config.visualize.layer)
+    count = len(window.indices)
+    of_grid_frame = [FramePainter(row, t, crop) for t in range(row.token.shape[0])]
+    return [of_grid_frame[row.frame(i, count)] for i in range(count)]
+
+
+def _shrunk(info: VideoInfo, max_width: int, max_height: int) -> tuple[int, int] | None:
+    """(height, width) that fits a box, or None if the video does as it is."""
+    if info.width <= max_width and info.height <= max_height:
+        return None
+    width, height = fit(info.width, info.height, max_width, max_height)
+    return height, width
+
+
+def _describe(predictor: Predictor, info: VideoInfo, indices: np.ndarray) -> str:
+    span = f"frames {indices[0]} to {indices[-1]} of {info.num_frames}"
+    short = ", shorter than a clip: frames repeat" if predictor.repeats(info) else ""
+    return f"{info.width} x {info.height}, {info.fps:.4g} fps · {span}{short} · {predictor.name}"
+
+
+def _output_folder(text: str) -> Path:
+    folder = Path(text)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise StvideoError(f"output={text}: cannot write to this folder: {error.strerror or error}") from None
+    return folder
+
+
+def _keep_input(target: Path, source: Path) -> None:
+    """Never write over the video that is being read."""
+    if target.exists() and target.samefile(source):
+        raise StvideoError(f"{source}: its picture would overwrite it; choose another output= folder")
+
+
+def _save(sheet: Any, path: Path) -> None:
+    try:
+        sheet.save(path)
+    except OSError as error:
+        raise StvideoError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+if __name__ == "__main__":
+    cli.run(main)

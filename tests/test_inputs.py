@@ -1,0 +1,63 @@
+"""Files, folders, patterns and lists become videos; failures are counted."""
+
+import io
+from pathlib import Path
+
+import pytest
+
+from stvideo.errors import StvideoError
+from stvideo.inputs import collect_videos, for_each, output_names
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch) -> Path:
+    for name in ("a.mp4", "b.WEBM", "notes.txt", "._a.mp4", "deep/c.mkv", "odd[1].mp4"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def names(paths: list[Path]) -> list[str]:
+    return [str(p) for p in paths]
+
+
+def test_files_folders_patterns_and_lists(tree):
+    assert names(collect_videos(["a.mp4", "notes.txt", "missing.mp4"], "x")) == ["a.mp4", "notes.txt", "missing.mp4"]
+    assert names(collect_videos(["."], "x")) == ["a.mp4", "b.WEBM", "deep/c.mkv", "odd[1].mp4"]
+    assert names(collect_videos(["*.mp4"], "x")) == ["a.mp4", "odd[1].mp4"]
+    assert names(collect_videos(["**/*.mkv", "d*"], "x")) == ["deep/c.mkv"]
+    assert names(collect_videos(["odd[1].mp4"], "x")) == ["odd[1].mp4"]
+    assert names(collect_videos(["-"], "x", io.StringIO("a.mp4\n\n  with space.mp4 \n"))) == ["a.mp4", "with space.mp4"]
+    assert names(collect_videos(["a.mp4", "a.mp4"], "x")) == ["a.mp4"]
+
+
+@pytest.mark.parametrize(
+    "arguments,message",
+    [([], "no video given"), (["deep/none*"], "no file matches"), (["-"], "standard input: no video path")],
+)
+def test_nothing_found_is_an_error(tree, arguments, message):
+    with pytest.raises(StvideoError, match=message):
+        collect_videos(arguments, "x", io.StringIO("\n"))
+
+
+def test_output_names_differ_even_where_only_the_case_differs():
+    videos = [Path(p) for p in ("a/x.mp4", "b/x.mp4", "c/X.mp4", "x.avi", "d/x.mp4", "e/x.mp4", ".mp4")]
+    chosen = output_names(videos)
+    assert chosen[videos[0]] == "x" and len({n.lower() for n in chosen.values()}) == len(videos)
+
+
+def test_exit_status(capsys):
+    def fail_on_b(path: Path) -> None:
+        if path.name == "b":
+            raise StvideoError("b: broken")
+
+    assert for_each([Path("a")], fail_on_b, "done") == 0
+    assert for_each([Path("a"), Path("b"), Path("c")], fail_on_b, "done") == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "stvideo: error: b: broken",
+        "stvideo: warning: 2 of 3 videos done, 1 failed (see above)",
+    ]
+    with pytest.raises(StvideoError, match="b: broken"):
+        for_each([Path("b")], fail_on_b, "done")
