@@ -15,7 +15,7 @@ DROPPED, FUSED, KEPT, SHARED = 0, 1, 2, 3
 """State of a patch: gone; alive only inside a fused token; a token of its own; inside a token that several
 patches share (a semantic token, a merged token)."""
 
-FUSED_COLOR = (64, 140, 255)
+FUSED_COLOR = (146, 80, 240)  # violet: rare in natural pictures
 FEW_FUSED = 3  # up to so many fused tokens in a frame share one tint; more get a colour each
 
 
