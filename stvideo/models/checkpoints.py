@@ -194,7 +194,8 @@ def check_complete(report: LoadReport, may_lack: str) -> None:
     """Raise `StvideoError` if a weight is missing whose name the pattern ``may_lack`` does not match."""
     lacking = [name for name in report.missing if not re.search(may_lack, name)]
     if lacking:
-        hint = "; to start from image weights give them as init=PATH" if ".temporal_" in "".join(lacking) else ""
+        is_image = any(".temporal_" in name or name == "time_embed" for name in lacking)
+        hint = "; to start from image weights give them as init=PATH" if is_image else ""
         raise StvideoError(
             f"{report.path}: not for this model: {len(lacking)} of its weights are missing, "
             f"e.g. {', '.join(lacking[:3])}{hint}"
@@ -290,7 +291,7 @@ def _read_torch(file: Path) -> Any:
                 "save the state dict alone"
             ) from None
         raise StvideoError(f"{file}: not a PyTorch or safetensors file, or a damaged one") from None
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError, AttributeError) as error:
+    except Exception as error:  # a damaged pickle fails in many ways
         raise StvideoError(f"{file}: not a checkpoint, or a damaged one: {_one_line(error)[:150]}") from None
 
 

@@ -112,7 +112,7 @@ def solve_keep_rate(model: nn.Module, options: Mapping[str, Any], target: Mappin
     best = min(tried, key=lambda rate: abs(tried[rate] - wanted))
     if tried[best] > 1.02 * wanted:
         raise StvideoError(
-            f"{RandomReduction.name}: no keep rate brings the model down to the {wanted:.2f} GMACs of "
+            f"{RandomReduction.name}: no keep rate brings the model down to the {wanted:.3g} GMACs of "
             f"{', '.join(target)} with these layers; start dropping in an earlier layer"
         )
     return best
