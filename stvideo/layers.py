@@ -16,14 +16,21 @@ class DropPath(nn.Module):
     """Drop a residual branch for whole clips (stochastic depth), rescaling the rest.
 
     The draw is one per clip, so that all frames of a clip lose the branch together.
+
+    Args:
+        rate: probability of dropping, in training.
+        scale: constant factor on the branch.
     """
 
-    def __init__(self, rate: float = 0.0) -> None:
+    def __init__(self, rate: float = 0.0, scale: float = 1.0) -> None:
         super().__init__()
         self.rate = rate
+        self.scale = scale
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, ..., C) -> (B, ..., C)."""
+        if self.scale != 1.0:
+            x = x * self.scale
         if self.rate == 0.0 or not self.training:
             return x
         keep = 1.0 - self.rate
@@ -31,7 +38,7 @@ class DropPath(nn.Module):
         return x * mask.div_(keep)
 
     def extra_repr(self) -> str:
-        return f"{self.rate:.3f}"
+        return f"rate={self.rate:.3f}, scale={self.scale:g}"
 
 
 class LayerScale(nn.Module):
@@ -65,13 +72,15 @@ class Attention(nn.Module):
     beside it (`class_attention_row`), never as part of a full attention map.
     """
 
-    def __init__(self, dim: int, num_heads: int, qkv_bias: bool = True, qk_norm: bool = False) -> None:
+    def __init__(
+        self, dim: int, num_heads: int, qkv_bias: bool = True, qk_norm: bool = False, norm_eps: float = 1e-6
+    ) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         head_dim = dim // num_heads
-        self.q_norm = nn.LayerNorm(head_dim) if qk_norm else nn.Identity()
-        self.k_norm = nn.LayerNorm(head_dim) if qk_norm else nn.Identity()
+        self.q_norm = nn.LayerNorm(head_dim, eps=norm_eps) if qk_norm else nn.Identity()
+        self.k_norm = nn.LayerNorm(head_dim, eps=norm_eps) if qk_norm else nn.Identity()
         self.proj = nn.Linear(dim, dim)
 
     def project_qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -80,6 +89,13 @@ class Attention(nn.Module):
         qkv = self.qkv(x).view(rows, length, 3, self.num_heads, dim // self.num_heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         return self.q_norm(q), self.k_norm(k), v
+
+    def project_q(self, x: Tensor) -> Tensor:
+        """(R, L, C) -> query (R, h, L, d)."""
+        rows, length, dim = x.shape
+        bias = None if self.qkv.bias is None else self.qkv.bias[:dim]
+        q = F.linear(x, self.qkv.weight[:dim], bias).view(rows, length, self.num_heads, dim // self.num_heads)
+        return self.q_norm(q.transpose(1, 2))
 
     def project_kv(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(R, L, C) -> key, value, each (R, h, L, d)."""

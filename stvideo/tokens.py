@@ -109,8 +109,10 @@ class Tokens:
         patches: (B, F, N, C) patch tokens.
         prefix: (B, G, P, C) class tokens, P may be 0. G is 1 where the groups share one class token, else F.
         grid: (T, H, W), the grid on which ``index`` counts.
-        index: (B, F, N) int64, flat position t*H*W + y*W + x of each token, -1 for a token that stands for
-            several patches. None while the full grid stands in its natural order.
+        index: (B, F, N) int64, flat position t*H*W + y*W + x of each token; -1, -2, ... for the tokens fused by the
+            first, second, ... fusion. None while the full grid stands in its natural order.
+        fusions: how many fusions there have been.
+        aligned: whether token n stands at the same place in every group, so that it can attend over time as it is.
         trace: the record being kept, or None when nobody asked for it.
     """
 
@@ -118,6 +120,8 @@ class Tokens:
     prefix: Tensor
     grid: tuple[int, int, int]
     index: Tensor | None = None
+    fusions: int = 0
+    aligned: bool = True
     trace: TokenTrace | None = None
 
     def replace(self, **changes: Any) -> Tokens:

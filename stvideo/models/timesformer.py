@@ -14,8 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stvideo.layers import Attention, resize_time_embedding
-from stvideo.models.vit import Block, VisionTransformer
+from stvideo.layers import Attention, gather_tokens, resize_time_embedding
+from stvideo.models.block import Block
+from stvideo.models.vit import VisionTransformer
+from stvideo.tokens import Tokens
 
 
 class DividedBlock(Block):
@@ -28,19 +30,51 @@ class DividedBlock(Block):
     def __init__(self, dim: int, num_heads: int, **options: Any) -> None:
         super().__init__(dim, num_heads, **options)
         self.temporal_norm1 = nn.LayerNorm(dim, eps=self.norm1.eps)
-        self.temporal_attn = Attention(dim, num_heads, self.attn.qkv.bias is not None)
+        qk_norm = isinstance(self.attn.q_norm, nn.LayerNorm)
+        self.temporal_attn = Attention(dim, num_heads, self.attn.qkv.bias is not None, qk_norm, self.norm1.eps)
         self.temporal_fc = nn.Linear(dim, dim)
 
-    def mix_time(self, patches: Tensor) -> Tensor:
-        """Attention over the T tokens at one position, with its residual. (B, T, N, C) -> (B, T, N, C)."""
+    def mix_time(self, tokens: Tokens) -> Tokens:
+        """Attention over the tokens that stand at one place in several frames, with its residual.
+
+        Where every frame kept the same places these are the T tokens of a column. Where each frame kept its own,
+        keys, queries and values go to their places on the full grid, and absent tokens are masked; the projections,
+        which are nearly all of the cost, run on the tokens that exist.
+        """
+        patches = tokens.patches
         batch, frames, count, dim = patches.shape
         heads = self.temporal_attn.num_heads
         qkv = self.temporal_attn.qkv(self.temporal_norm1(patches))
+        mask, place = None, None
+        if not tokens.aligned:
+            place, places = token_places(tokens)
+            rows = place.unsqueeze(-1).expand(-1, -1, -1, 3 * dim)
+            qkv = qkv.new_zeros(batch, frames, places, 3 * dim).scatter(2, rows, qkv)
+            mask = patches.new_zeros(batch, frames, places, dtype=torch.bool).scatter(2, place, True)
+            mask = mask.transpose(1, 2).reshape(batch * places, 1, 1, frames)
+            # An empty place has no key at all; let its (unused) queries see the zeros there instead of dividing by 0.
+            mask = mask | ~mask.any(dim=-1, keepdim=True)
+            count = places
         q, k, v = qkv.view(batch, frames, count, 3, heads, dim // heads).permute(3, 0, 2, 4, 1, 5).unbind(0)
         q, k, v = (x.reshape(batch * count, heads, frames, -1) for x in (q, k, v))
-        out = nn.functional.scaled_dot_product_attention(q, k, v)
-        out = out.view(batch, count, heads, frames, -1).permute(0, 3, 1, 2, 4).reshape(patches.shape)
-        return patches + self.drop_path(self.temporal_fc(self.temporal_attn.proj(out)))
+        q, k = self.temporal_attn.q_norm(q), self.temporal_attn.k_norm(k)
+        out = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        out = out.view(batch, count, heads, frames, -1).permute(0, 3, 1, 2, 4).reshape(batch, frames, count, dim)
+        if place is not None:
+            out = gather_tokens(out, place)
+        return tokens.replace(patches=patches + self.drop_path(self.temporal_fc(self.temporal_attn.proj(out))))
+
+
+def token_places(tokens: Tokens) -> tuple[Tensor, int]:
+    """Where in its frame each token stands, fused tokens behind the grid.
+
+    Returns:
+        (B, T, N) int64 in [0, places), and the number of places.
+    """
+    cells = tokens.grid[1] * tokens.grid[2]
+    index = tokens.indices()
+    place = torch.where(index >= 0, index % cells, cells - 1 - index)
+    return place.expand(tokens.patches.shape[:3]), cells + tokens.fusions
 
 
 class TimeSformer(VisionTransformer):

@@ -15,102 +15,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from stvideo.errors import StvideoError
-from stvideo.layers import (
-    Attention,
-    DropPath,
-    LayerScale,
-    Mlp,
-    PatchEmbed,
-    class_attention_row,
-    resize_grid_embedding,
-)
+from stvideo.layers import PatchEmbed, resize_grid_embedding
+from stvideo.models.arguments import check_choice, check_img_size
+from stvideo.models.block import Block
 from stvideo.reduction.base import AttentionInfo, Host, Reduction
 from stvideo.tokens import Tokens, TokenTrace
-
-NO_NEEDS: frozenset[str] = frozenset()
-
-
-class Block(nn.Module):
-    """Pre-norm transformer block whose attention runs inside each token group.
-
-    Args:
-        dim: channels C.
-        num_heads: attention heads.
-        mlp_ratio: hidden width of the feed-forward part over C.
-        qkv_bias: bias in the query, key and value projection.
-        qk_norm: LayerNorm on queries and keys.
-        layer_scale: initial LayerScale on both branches, None for none.
-        drop_path_rate: stochastic depth, drawn per clip.
-        norm_eps: epsilon of the LayerNorms.
-    """
-
-    def __init__(
-        self,
-        dim: int,
-        num_heads: int,
-        *,
-        mlp_ratio: float = 4.0,
-        qkv_bias: bool = True,
-        qk_norm: bool = False,
-        layer_scale: float | None = None,
-        drop_path_rate: float = 0.0,
-        norm_eps: float = 1e-6,
-    ) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
-        self.attn = Attention(dim, num_heads, qkv_bias, qk_norm)
-        self.ls1 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
-        self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio))
-        self.ls2 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
-        self.drop_path = DropPath(drop_path_rate)
-
-    def mix_time(self, patches: Tensor) -> Tensor:
-        """Attention over time with its residual; nothing here. (B, F, N, C) -> (B, F, N, C)."""
-        return patches
-
-    def mix_space(self, tokens: Tokens, needs: frozenset[str] = NO_NEEDS) -> tuple[Tokens, AttentionInfo]:
-        """Attention within each group with its residual, and the by-products that ``needs`` names."""
-        prefix, patches = tokens.prefix, tokens.patches
-        batch, groups, _, dim = patches.shape
-        count = tokens.num_prefix
-        x = torch.cat((prefix.expand(batch, groups, count, dim), patches), dim=2) if count else patches
-        q, k, v = self.attn.project_qkv(self.norm1(x.flatten(0, 1)))
-        out = self.drop_path(self.ls1(self.attn.attend(q, k, v)).view(x.shape))
-
-        info = AttentionInfo()
-        if "class_attention" in needs:
-            info.class_attention = class_attention_row(q[:, :, :1], k)[:, count:].view(batch, groups, -1)
-        if "keys" in needs:
-            info.keys = k[:, :, count:].transpose(1, 2).flatten(2).view(patches.shape)
-        return self.add_residual(tokens, out), info
-
-    def add_residual(self, tokens: Tokens, out: Tensor) -> Tokens:
-        """Add (B, F, P + N, C) to the tokens; a class token that the groups share gets their average."""
-        count = tokens.num_prefix
-        out_prefix = out[:, :, :count]
-        if tokens.prefix.shape[1] != out.shape[1]:
-            out_prefix = out_prefix.mean(dim=1, keepdim=True)
-        return tokens.replace(prefix=tokens.prefix + out_prefix, patches=tokens.patches + out[:, :, count:])
-
-    def feed_forward(self, tokens: Tokens, scale: nn.Module | None = None) -> Tokens:
-        """The feed-forward part with its residual, optionally scaled."""
-
-        def update(x: Tensor) -> Tensor:
-            out = self.ls2(self.mlp(self.norm2(x)))
-            return x + self.drop_path(out if scale is None else scale(out))
-
-        prefix = update(tokens.prefix) if tokens.num_prefix else tokens.prefix
-        return tokens.replace(prefix=prefix, patches=update(tokens.patches))
-
-    def forward(self, tokens: Tokens, layer: int, mid: Sequence[Reduction] = ()) -> Tokens:
-        """Attention, then the reductions of the ``mid`` slot, then the feed-forward part."""
-        tokens = tokens.replace(patches=self.mix_time(tokens.patches))
-        needs = NO_NEEDS.union(*(reduction.needs for reduction in mid))
-        tokens, info = self.mix_space(tokens, needs)
-        for reduction in mid:
-            tokens = reduction(layer, tokens, info)
-        return self.feed_forward(tokens)
 
 
 class VisionTransformer(nn.Module):
@@ -130,6 +39,7 @@ class VisionTransformer(nn.Module):
         qkv_bias: bias in the query, key and value projection.
         qk_norm: LayerNorm on queries and keys.
         layer_scale: initial LayerScale on both branches, None for none.
+        residual_scale: factor on both branches of every block.
         attention: ``joint`` or ``space``.
         class_token: whether there is one.
         global_pool: ``token`` (head on the class token) or ``avg`` (on the mean of the patch tokens).
@@ -160,6 +70,7 @@ class VisionTransformer(nn.Module):
         qkv_bias: bool = True,
         qk_norm: bool = False,
         layer_scale: float | None = None,
+        residual_scale: float = 1.0,
         attention: str = "joint",
         class_token: bool = True,
         global_pool: str = "token",
@@ -190,7 +101,7 @@ class VisionTransformer(nn.Module):
 
         self.num_prefix = int(class_token)
         rows, columns = self.grid
-        self.patch_embed = PatchEmbed(patch_size, 3, embed_dim)
+        self.patch_embed = self.make_patch_embed(patch_size, embed_dim)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim)) if class_token else None
         self.pos_embed = nn.Parameter(torch.zeros(1, self.num_prefix + rows * columns, embed_dim))
         rates = [drop_path_rate * i / max(depth - 1, 1) for i in range(depth)]
@@ -202,6 +113,7 @@ class VisionTransformer(nn.Module):
                 qkv_bias=qkv_bias,
                 qk_norm=qk_norm,
                 layer_scale=layer_scale,
+                residual_scale=residual_scale,
                 drop_path_rate=rate,
                 norm_eps=norm_eps,
             )
@@ -212,6 +124,10 @@ class VisionTransformer(nn.Module):
         self.head: nn.Module = nn.Linear(embed_dim, num_classes) if num_classes else nn.Identity()
         self.reductions = nn.ModuleDict()
         self.init_weights(weight_init)
+
+    def make_patch_embed(self, patch_size: int, dim: int) -> nn.Module:
+        """The module that turns (R, 3, H, W) frames into (R, S, C) patch tokens."""
+        return PatchEmbed(patch_size, 3, dim)
 
     def make_block(self, dim: int, num_heads: int, **options: Any) -> Block:
         """One block of this model."""
@@ -358,28 +274,3 @@ class VisionTransformer(nn.Module):
         if tokens.trace is not None:
             return logits, tokens.trace.finish()
         return logits
-
-
-def check_img_size(img_size: int | Sequence[int], patch_size: int) -> tuple[int, int]:
-    """``img_size`` as (height, width); raises `StvideoError` unless both are multiples of the patch."""
-    try:
-        height, width = (img_size, img_size) if isinstance(img_size, int) else map(int, img_size)
-    except (TypeError, ValueError):
-        raise StvideoError(f"img_size must be a number of pixels or (height, width), not {img_size!r}") from None
-    if height < 1 or width < 1 or height % patch_size or width % patch_size:
-        raise StvideoError(
-            f"image size {height}x{width} is not divisible by the patch size {patch_size}; "
-            f"the nearest that is: {nearest_multiple(height, patch_size)}x{nearest_multiple(width, patch_size)}"
-        )
-    return height, width
-
-
-def nearest_multiple(value: int, step: int) -> int:
-    """The positive multiple of ``step`` closest to ``value``."""
-    return max(step, round(value / step) * step)
-
-
-def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    """Raise `StvideoError` unless ``value`` is one of ``choices``."""
-    if value not in choices:
-        raise StvideoError(f"{name} must be one of {', '.join(choices)}, not {value!r}")

@@ -6,6 +6,8 @@ On video the paper leaves open which tokens compete. Here:
     tube   the score is averaged over frames and the same positions stay in every frame, so that the token grid stays
            rectangular for divided attention; each frame's fused token is weighted by that frame's own scores, and
            the fused tokens of all frames form one more position for temporal attention.
+    frame  each frame keeps its own tokens (divided and space-only attention). Temporal attention then runs among the
+           tokens that stand at one place in the frames that kept it.
     clip   all tokens of the clip compete (joint attention only).
 """
 
@@ -17,6 +19,7 @@ from stvideo.errors import StvideoError
 from stvideo.reduction.base import AttentionInfo, Host, Reduction, register, spread_layers
 from stvideo.reduction.schedule import keep_rate_at
 from stvideo.reduction.selection import (
+    check_counts,
     check_rates,
     check_scope,
     group_by_frame,
@@ -35,10 +38,12 @@ class ClassAttentionReduction(Reduction):
     Args:
         host: the model.
         keep_rate: share of the tokens present that each layer keeps, in (0, 1]; one number or one per layer.
-            1 is exactly the dense model.
+            1 is exactly the dense model. Default 0.7.
+        tokens: instead of ``keep_rate``, how many tokens each layer keeps; one number or one per layer. They are
+            counted per frame, or per clip for scope ``clip``, and are the same in training and evaluation.
         layers: blocks after whose attention tokens are dropped; default 3, 6, 9 of 12 and 4, 8, 12 of 16.
         fuse: add one token, the attention-weighted sum of those dropped (per frame for ``tube``).
-        scope: ``tube`` or ``clip``; default ``clip`` for joint attention, else ``tube``.
+        scope: ``tube``, ``frame`` or ``clip``; default ``clip`` for joint attention, else ``tube``.
         shrink_start_epoch: training keeps every token until then. The paper trains 300 epochs with 10.
         shrink_epochs: epochs in which the rate then falls to ``keep_rate`` along a cosine (the paper: 100).
             0, as for fine-tuning a trained model, is no schedule. Evaluation always uses ``keep_rate`` itself.
@@ -55,7 +60,8 @@ class ClassAttentionReduction(Reduction):
         self,
         host: Host,
         *,
-        keep_rate: float | Sequence[float] = 0.7,
+        keep_rate: float | Sequence[float] | None = None,
+        tokens: int | Sequence[int] | None = None,
         layers: Sequence[int] | int | None = None,
         fuse: bool = True,
         scope: str | None = None,
@@ -65,7 +71,10 @@ class ClassAttentionReduction(Reduction):
         super().__init__(host, layers=spread_layers(host.depth) if layers is None else layers)
         if host.num_prefix == 0:
             raise StvideoError(f"{self.name}: the model has no class token whose attention could score the patches")
-        self.keep_rates = check_rates(self.name, keep_rate, self.layers)
+        if tokens is not None and keep_rate is not None:
+            raise StvideoError(f"{self.name}: give keep_rate or tokens, not both")
+        self.keep_rates = check_rates(self.name, 0.7 if keep_rate is None else keep_rate, self.layers)
+        self.tokens = None if tokens is None else check_counts(self.name, tokens, self.layers)
         self.scope = check_scope(self.name, scope, host)
         self.fuse = bool(fuse)
         if shrink_start_epoch < 0 or shrink_epochs < 0:
@@ -82,10 +91,12 @@ class ClassAttentionReduction(Reduction):
     def state_summary(self) -> dict[str, float]:
         return {"keep_rate": sum(self.training_rates) / len(self.training_rates)}
 
-    def rate(self, layer: int) -> float:
-        """The keep rate of ``layer`` now: the schedule's in training, the final one in evaluation."""
-        rates = self.training_rates if self.training else self.keep_rates
-        return rates[self.layers.index(layer)]
+    def num_kept(self, layer: int, count: int) -> int:
+        """K of the ``count`` tokens that reach ``layer``: by the schedule in training, by the final rate otherwise."""
+        place = self.layers.index(layer)
+        if self.tokens is not None:
+            return min(self.tokens[place], count)
+        return num_kept((self.training_rates if self.training else self.keep_rates)[place], count)
 
     def forward(self, layer: int, tokens: Tokens, info: AttentionInfo) -> Tokens:
         """Reorganize the (B, F, N, C) patch tokens to (B, F, K, C), or K + 1 with fusion."""
@@ -93,10 +104,21 @@ class ClassAttentionReduction(Reduction):
         groups = tokens.patches.shape[1]
         tokens = group_by_frame(tokens, self.scope)
         own_score = info.class_attention.reshape(tokens.patches.shape[:3])
-        score = own_score.mean(dim=1, keepdim=True)
+        score = own_score
+        if self.scope == "tube":
+            if not tokens.aligned:
+                raise StvideoError(f"{self.name}: scope 'tube' cannot follow a reduction of scope 'frame'")
+            score = own_score.mean(dim=1, keepdim=True)
         count = own_score.shape[2]
-        keep = num_kept(self.rate(layer), count)
+        keep = self.num_kept(layer, count)
         kept = None if keep == count else select_topk(score, keep).expand(-1, own_score.shape[1], -1)
-        fuse_weight = own_score if self.fuse else None
-        tokens = keep_tokens(tokens, layer, self.name, kept, score.expand_as(own_score), fuse_weight)
+        tokens = keep_tokens(
+            tokens,
+            layer,
+            self.name,
+            kept,
+            score.expand_as(own_score),
+            fuse_weight=own_score if self.fuse else None,
+            aligned=self.scope != "frame",
+        )
         return restore_groups(tokens, groups)

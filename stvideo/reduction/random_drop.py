@@ -32,7 +32,8 @@ class RandomReduction(Reduction):
         host: the model.
         keep_rate: share of the tokens present that each layer keeps, in (0, 1]; one number or one per layer.
         layers: blocks after whose attention tokens are dropped; default as for ``evit``.
-        scope: ``tube`` (the same positions in every frame) or ``clip`` (joint attention only).
+        scope: ``tube`` (the same positions in every frame), ``frame`` (other ones in each) or ``clip`` (joint
+            attention only).
         equal_to: instead of ``keep_rate``, the reduction (``{method: options}``) whose cost in GMACs the control
             shall have; the rate is solved for when it is put into the model.
 
@@ -77,9 +78,11 @@ class RandomReduction(Reduction):
         keep = num_kept(self.keep_rates[self.layers.index(layer)], count)
         kept = None
         if keep < count:
-            draw = torch.rand(batch, 1, count, device=tokens.patches.device)
+            own = frames if self.scope == "frame" else 1
+            draw = torch.rand(batch, own, count, device=tokens.patches.device)
             kept = select_topk(draw, keep).expand(-1, frames, -1)
-        return restore_groups(keep_tokens(tokens, layer, self.name, kept), groups)
+        aligned = self.scope != "frame"
+        return restore_groups(keep_tokens(tokens, layer, self.name, kept, aligned=aligned), groups)
 
 
 def solve_keep_rate(model: nn.Module, options: Mapping[str, Any], target: Mapping[str, Any], steps: int = 12) -> float:

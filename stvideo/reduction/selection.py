@@ -14,7 +14,7 @@ from stvideo.layers import gather_tokens
 from stvideo.reduction.base import Host, check_unit
 from stvideo.tokens import Tokens
 
-Scope = Literal["tube", "clip"]
+Scope = Literal["tube", "frame", "clip"]
 
 
 def num_kept(keep_rate: float, count: int) -> int:
@@ -49,8 +49,13 @@ def check_scope(name: str, scope: str | None, host: Host) -> Scope:
     """The scope to use with this model, ``None`` meaning its default; raises `StvideoError` if it does not fit."""
     if scope is None:
         return "clip" if host.attention == "joint" else "tube"
-    if scope not in ("tube", "clip"):
-        raise StvideoError(f"{name}: scope must be 'tube' or 'clip', not {scope!r}")
+    if scope not in ("tube", "frame", "clip"):
+        raise StvideoError(f"{name}: scope must be 'tube', 'frame' or 'clip', not {scope!r}")
+    if scope == "frame" and host.attention == "joint":
+        raise StvideoError(
+            f"{name}: scope 'frame' needs divided or space-only attention; under joint attention the tokens of all "
+            "frames stand in one sequence (use scope 'clip' or 'tube')"
+        )
     if scope == "clip" and host.attention != "joint":
         raise StvideoError(
             f"{name}: scope 'clip' needs joint attention, the only one in which all tokens of a clip stand in one "
@@ -68,6 +73,16 @@ def check_rates(name: str, keep_rate: float | Sequence[float], layers: Sequence[
             )
         return tuple(check_unit(name, "keep_rate", rate) for rate in keep_rate)
     return (check_unit(name, "keep_rate", keep_rate),) * len(layers)  # type: ignore[arg-type]
+
+
+def check_counts(name: str, tokens: int | Sequence[int], layers: Sequence[int]) -> tuple[int, ...]:
+    """One token count per layer, each at least 1; raises `StvideoError` otherwise."""
+    counts = tuple(tokens) if isinstance(tokens, (list, tuple)) else (tokens,) * len(layers)
+    if len(counts) != len(layers):
+        raise StvideoError(f"{name}: {len(counts)} token counts for {len(layers)} layers; give one, or one per layer")
+    if not all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in counts):
+        raise StvideoError(f"{name}: tokens must be positive whole numbers, not {tokens!r}")
+    return counts  # type: ignore[return-value]
 
 
 def group_by_frame(tokens: Tokens, scope: Scope) -> Tokens:
@@ -103,6 +118,7 @@ def keep_tokens(
     kept: Tensor | None,
     score: Tensor | None = None,
     fuse_weight: Tensor | None = None,
+    aligned: bool = True,
 ) -> Tokens:
     """Keep the tokens at ``kept``, fuse or drop the rest, and write the trace.
 
@@ -113,6 +129,7 @@ def keep_tokens(
         kept: (B, F, K) int64, or None to keep all of them as they are.
         score: (B, F, N), for the trace only.
         fuse_weight: (B, F, N) weights of the fused token, or None to drop.
+        aligned: whether ``kept`` is the same in every group.
 
     Returns:
         Tokens with (B, F, K, C) patches, one more with fusion.
@@ -125,9 +142,15 @@ def keep_tokens(
     patches = gather_tokens(tokens.patches, kept)
     if fuse_weight is not None:
         patches = torch.cat((patches, fuse_inattentive(tokens.patches, fuse_weight, kept)), dim=2)
-        new_index = torch.cat((new_index, new_index.new_full((*new_index.shape[:2], 1), -1)), dim=2)
+        fused_index = new_index.new_full((*new_index.shape[:2], 1), -1 - tokens.fusions)
+        new_index = torch.cat((new_index, fused_index), dim=2)
     _trace_kept(tokens, layer, method, patches.shape[2], kept, score, fuse=fuse_weight is not None)
-    return tokens.replace(patches=patches, index=new_index)
+    return tokens.replace(
+        patches=patches,
+        index=new_index,
+        fusions=tokens.fusions + (fuse_weight is not None),
+        aligned=tokens.aligned and aligned,
+    )
 
 
 def _trace_kept(

@@ -17,6 +17,7 @@ What we chose where the paper leaves video open, or differ from it:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -62,6 +63,7 @@ class SemanticTokens(Reduction):
         host: the model.
         layers: the consecutive blocks it stands for; the paper's best depth is two, at 4 and 5 of 12.
         grid: semantic tokens (t, h, w). ``None`` for t is one slot per frame, whatever the clip's length.
+        num_semantic_tokens: instead of ``grid``, how many per frame; a square number such as 16.
         layer_scale: initial scale of both branches in each of its layers. 1 suits weights that come from a dense
             checkpoint; the authors train from scratch with 1e-5.
         global_centers: add learned centres G from the second layer on; on video a part per position plus a part per
@@ -78,14 +80,19 @@ class SemanticTokens(Reduction):
         host: Host,
         *,
         layers: Sequence[int] | int = (4, 5),
-        grid: Sequence[int | None] = (None, 4, 4),
+        grid: Sequence[int | None] | None = None,
+        num_semantic_tokens: int | None = None,
         layer_scale: float = 1.0,
         global_centers: bool = True,
     ) -> None:
         super().__init__(host, layers=layers)
         if self.span_from(self.layers[0]) != len(self.layers):
             raise StvideoError(f"{self.name}: layers {list(self.layers)} are not consecutive blocks")
-        self.grid = check_grid(self.name, grid, host)
+        if num_semantic_tokens is not None:
+            if grid is not None:
+                raise StvideoError(f"{self.name}: give grid or num_semantic_tokens, not both")
+            grid = square_grid(self.name, num_semantic_tokens)
+        self.grid = check_grid(self.name, (None, 4, 4) if grid is None else grid, host)
         self.attention = host.attention
         slots, rows, columns = self.grid
         over_time = slots is not None and slots < host.num_frames
@@ -139,14 +146,20 @@ class SemanticTokens(Reduction):
         memory, memory_index, valid = self._memory(tokens, grid[0])
         centers = self._initial_centers(tokens, grid, memory, memory_index, valid)
         state = tokens.replace(
-            patches=centers, prefix=self._prefix_per_slot(tokens, grid[0]), grid=grid, index=None, trace=None
+            patches=centers,
+            prefix=self._prefix_per_slot(tokens, grid[0]),
+            grid=grid,
+            index=None,
+            fusions=0,
+            aligned=True,
+            trace=None,
         )
         extra = self.global_centers(grid)
         entered = (None, None) if tokens.trace is None else (tokens.trace.current, tokens.trace.current_fused)
         for i, block in enumerate(blocks):
             if i == 1 and extra is not None:
                 state = state.replace(patches=state.patches + extra.reshape(1, *state.patches.shape[1:]))
-            state = state.replace(patches=block.mix_time(state.patches))
+            state = block.mix_time(state)
             if tokens.trace is not None:  # both layers' assignments start from the tokens that entered the module
                 tokens.trace.current, tokens.trace.current_fused = entered
             state = self._read(i, block, state, memory, valid, tokens, layer + i)
@@ -220,11 +233,14 @@ class SemanticTokens(Reduction):
         batch, groups, count, dim = state.patches.shape
         num_prefix = state.num_prefix
         x = torch.cat((state.prefix.expand(batch, groups, num_prefix, dim), state.patches), dim=2).flatten(0, 1)
-        q, k_own, v_own = block.attn.project_qkv(block.norm1(x))
+        x = block.norm1(x)
         k, v = block.attn.project_kv(block.norm1(memory.flatten(0, 1)))
         own = num_prefix if i == 0 else num_prefix + count
-        k = torch.cat((k_own[:, :, :own], k), dim=2)
-        v = torch.cat((v_own[:, :, :own], v), dim=2)
+        if i == 0:
+            q, (k_own, v_own) = block.attn.project_q(x), block.attn.project_kv(x[:, :own])
+        else:
+            q, k_own, v_own = block.attn.project_qkv(x)
+        k, v = torch.cat((k_own, k), dim=2), torch.cat((v_own, v), dim=2)
         mask = None
         if valid is not None:
             seen = torch.cat((valid.new_ones(1, groups, own), valid), dim=2)
@@ -251,6 +267,15 @@ class SemanticTokens(Reduction):
         per_token.scatter_reduce_(3, position, weights, "amax")  # repeated frames of a padded slot count once
         moved_to = per_token.flatten(1, 2).argmax(dim=1)
         source.trace.record(layer, self.name, moved_to)
+
+
+def square_grid(name: str, count: int) -> tuple[None, int, int]:
+    """(None, n, n) for ``count`` = n * n tokens per frame; raises `StvideoError` if it is not a square."""
+    side = math.isqrt(count) if isinstance(count, int) and count > 0 else 0
+    if side * side != count or side == 0:
+        near = sorted({max(side, 1) ** 2, (side + 1) ** 2})
+        raise StvideoError(f"{name}: {count!r} semantic tokens make no square grid; try {' or '.join(map(str, near))}")
+    return None, side, side
 
 
 def check_grid(name: str, grid: Sequence[int | None], host: Host) -> tuple[int | None, int, int]:

@@ -1,0 +1,98 @@
+"""The transformer block of all ViT-like models: attention in space, a slot for reductions, feed-forward part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from stvideo.layers import Attention, DropPath, LayerScale, Mlp, class_attention_row
+from stvideo.reduction.base import AttentionInfo, Reduction
+from stvideo.tokens import Tokens
+
+NO_NEEDS: frozenset[str] = frozenset()
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block whose attention runs inside each token group.
+
+    Args:
+        dim: channels C.
+        num_heads: attention heads.
+        mlp_ratio: hidden width of the feed-forward part over C.
+        qkv_bias: bias in the query, key and value projection.
+        qk_norm: LayerNorm on queries and keys.
+        layer_scale: initial LayerScale on both branches, None for none.
+        residual_scale: factor on both branches (LV-ViT: 1/2).
+        drop_path_rate: stochastic depth, drawn per clip.
+        norm_eps: epsilon of the LayerNorms.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = True,
+        qk_norm: bool = False,
+        layer_scale: float | None = None,
+        residual_scale: float = 1.0,
+        drop_path_rate: float = 0.0,
+        norm_eps: float = 1e-6,
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
+        self.attn = Attention(dim, num_heads, qkv_bias, qk_norm, norm_eps)
+        self.ls1 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
+        self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.ls2 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
+        self.drop_path = DropPath(drop_path_rate, residual_scale)
+
+    def mix_time(self, tokens: Tokens) -> Tokens:
+        """Attention over time with its residual; nothing here."""
+        return tokens
+
+    def mix_space(self, tokens: Tokens, needs: frozenset[str] = NO_NEEDS) -> tuple[Tokens, AttentionInfo]:
+        """Attention within each group with its residual, and the by-products that ``needs`` names."""
+        prefix, patches = tokens.prefix, tokens.patches
+        batch, groups, _, dim = patches.shape
+        count = tokens.num_prefix
+        x = torch.cat((prefix.expand(batch, groups, count, dim), patches), dim=2) if count else patches
+        q, k, v = self.attn.project_qkv(self.norm1(x.flatten(0, 1)))
+        out = self.drop_path(self.ls1(self.attn.attend(q, k, v)).view(x.shape))
+
+        info = AttentionInfo()
+        if "class_attention" in needs:
+            info.class_attention = class_attention_row(q[:, :, :1], k)[:, count:].view(batch, groups, -1)
+        if "keys" in needs:
+            info.keys = k[:, :, count:].transpose(1, 2).flatten(2).view(patches.shape)
+        return self.add_residual(tokens, out), info
+
+    def add_residual(self, tokens: Tokens, out: Tensor) -> Tokens:
+        """Add (B, F, P + N, C) to the tokens; a class token that the groups share gets their average."""
+        count = tokens.num_prefix
+        out_prefix = out[:, :, :count]
+        if tokens.prefix.shape[1] != out.shape[1]:
+            out_prefix = out_prefix.mean(dim=1, keepdim=True)
+        return tokens.replace(prefix=tokens.prefix + out_prefix, patches=tokens.patches + out[:, :, count:])
+
+    def feed_forward(self, tokens: Tokens, scale: nn.Module | None = None) -> Tokens:
+        """The feed-forward part with its residual, optionally scaled."""
+
+        def update(x: Tensor) -> Tensor:
+            out = self.ls2(self.mlp(self.norm2(x)))
+            return x + self.drop_path(out if scale is None else scale(out))
+
+        prefix = update(tokens.prefix) if tokens.num_prefix else tokens.prefix
+        return tokens.replace(prefix=prefix, patches=update(tokens.patches))
+
+    def forward(self, tokens: Tokens, layer: int, mid: Sequence[Reduction] = ()) -> Tokens:
+        """Attention, then the reductions of the ``mid`` slot, then the feed-forward part."""
+        needs = NO_NEEDS.union(*(reduction.needs for reduction in mid))
+        tokens, info = self.mix_space(self.mix_time(tokens), needs)
+        for reduction in mid:
+            tokens = reduction(layer, tokens, info)
+        return self.feed_forward(tokens)
