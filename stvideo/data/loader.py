@@ -11,6 +11,7 @@ Batches: ``video`` uint8 (B, 3, T, H, W), ``label``, ``index``, ``view`` int64 (
 from __future__ import annotations
 
 import logging
+import signal
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -256,9 +257,17 @@ def build_loader(
         timeout=timeout,
         persistent_workers=workers > 0,
         prefetch_factor=prefetch if workers else None,
+        worker_init_fn=_ignore_stop_signals,
         generator=torch.Generator(),  # its own, so that iterating leaves the global generator alone
     )
     return Loader(dataset, sampler, data_loader)
+
+
+def _ignore_stop_signals(worker: int) -> None:
+    """A scheduler's signal goes to every process of a job; the training process acts on it and ends its workers."""
+    for name in ("SIGTERM", "SIGUSR1", "SIGINT"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def collate(groups: list[list[Sample] | StvideoError]) -> tuple[Batch, list[tuple[int, str]] | StvideoError]:
