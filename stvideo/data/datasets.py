@@ -108,8 +108,8 @@ class VideoDataset(Dataset[Any]):
         max_unreadable: share of the videos that may be unreadable before training stops.
 
     ``dataset[i]`` is sample i of epoch 0; ``dataset[epoch, i]`` of any epoch; the loader passes `Request` and gets a
-    list of samples or the error to raise. A sample: ``video`` uint8 (3, T, H, W), ``label`` and ``index`` (number of the video), ``view``,
-    ``substituted`` and, if some video could not be read, ``problems`` [(number, message)].
+    list of samples or the error to raise. A sample: ``video`` uint8 (3, T, H, W), ``label`` and ``index`` (number of
+    the video), ``view``, ``substituted`` and, if some video could not be read, ``problems`` [(number, message)].
     """
 
     def __init__(

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torchvision.transforms.v2 import functional as F
 
 from stvideo.data.decode_pyav import PyavReader, frame_rotation
 from stvideo.data.packets import PacketIndex, UnreadableVideo, VideoInfo, index_packets, one_line, open_container
@@ -55,6 +56,7 @@ class Video:
             self._container.close()
             raise
         self.decoder = _choose(self.index) if decoder == "auto" else decoder
+        self._decoder_given = decoder != "auto"
         self.num_frames = self.index.num_frames
         self.fps = self.index.fps
         self._rotation: int | None = None
@@ -103,17 +105,26 @@ class Video:
         if not numbers or min(numbers) < 0 or max(numbers) >= self.num_frames:
             raise IndexError(f"{self.path}: frames {numbers} asked for, it has 0 .. {self.num_frames - 1}")
         pixels = self._target_size(size)
-        if self.decoder == "pyav":
-            reader = PyavReader(self.path, self._container, self._stream, self.index, self.timeout)
-            frames = reader.read(numbers, pixels)
-        else:
-            read = _read_decord if self.decoder == "decord" else _read_torchcodec
-            try:
-                frames = call_with_timeout(lambda: read(self.path, numbers, pixels, self.num_frames), self.timeout)
-            except TimedOut:
-                limit = f"{self.timeout:g} s (data.timeout)"
-                raise UnreadableVideo(self.path, f"{self.decoder} did not finish within {limit}") from None
+        frames = self._read_guarded(numbers, pixels) if self.decoder != "pyav" else None
+        if frames is None:
+            frames = PyavReader(self.path, self._container, self._stream, self.index, self.timeout).read(
+                numbers, pixels
+            )
         return torch.from_numpy(np.ascontiguousarray(frames))
+
+    def _read_guarded(self, numbers: list[int], size: tuple[int, int] | None) -> np.ndarray | None:
+        """By a decoder that may hang; None where ``auto`` goes on with PyAV because this one failed."""
+        read = _read_decord if self.decoder == "decord" else _read_torchcodec
+        try:
+            return call_with_timeout(lambda: read(self.path, numbers, size, self.num_frames), self.timeout)
+        except TimedOut:
+            error = UnreadableVideo(self.path, f"{self.decoder} did not finish in {self.timeout:g} s (data.timeout)")
+        except UnreadableVideo as failure:
+            error = failure
+        if self._decoder_given:
+            raise error
+        self.decoder = "pyav"
+        return None
 
     def _target_size(self, size: int | tuple[int, int] | None) -> tuple[int, int] | None:
         if not isinstance(size, int):
@@ -170,21 +181,29 @@ def decord_installed() -> bool:
 def _read_decord(path: Path, indices: list[int], size: tuple[int, int] | None, num_frames: int) -> np.ndarray:
     if not decord_installed():
         raise StvideoError("decord is not installed here: pip install decord, or set data.decoder=pyav")
-    height, width = size or (-1, -1)
     try:
-        # The global bridge is left alone (fork would inherit it); one thread is the fastest per CPU second.
-        reader = _decord.VideoReader(str(path.absolute()), width=width, height=height, num_threads=1)
-        if reader.get_frame_timestamp(0)[0] < 0:
-            raise UnreadableVideo(path, "decord would hang on it (cut without re-encoding): set data.decoder=auto")
-        if len(reader) != num_frames:
-            raise UnreadableVideo(path, f"decord counts {len(reader)} frames of {num_frames}: set data.decoder=auto")
-        unique, places = np.unique(np.asarray(indices), return_inverse=True)
-        frames: np.ndarray = reader.get_batch(unique).asnumpy()
-        reader.seek(0)  # without this, memory stays with the process
-        del reader
-        return frames[places] if len(unique) != len(indices) or np.any(np.diff(indices) < 0) else frames
+        return _decord_frames(path, indices, size, num_frames)
     except (RuntimeError, _decord.DECORDError) as error:
-        raise UnreadableVideo(path, one_line(error)[-200:]) from None
+        reason = one_line(error)
+    if size is not None and "size must exactly match" in reason:
+        # decord cannot scale to some widths (of 24, 48 or 72 pixels, for one).
+        return _scale(_read_decord(path, indices, None, num_frames), size)
+    raise UnreadableVideo(path, f"decord: {reason[-160:]}")
+
+
+def _decord_frames(path: Path, indices: list[int], size: tuple[int, int] | None, num_frames: int) -> np.ndarray:
+    height, width = size or (-1, -1)
+    # The global bridge is left alone (fork would inherit it); one thread is the fastest per CPU second.
+    reader = _decord.VideoReader(str(path.absolute()), width=width, height=height, num_threads=1)
+    if reader.get_frame_timestamp(0)[0] < 0:
+        raise UnreadableVideo(path, "decord would hang on it (cut without re-encoding): set data.decoder=auto")
+    if len(reader) != num_frames:
+        raise UnreadableVideo(path, f"decord counts {len(reader)} frames of {num_frames}: set data.decoder=auto")
+    unique, places = np.unique(np.asarray(indices), return_inverse=True)
+    frames: np.ndarray = reader.get_batch(unique).asnumpy()
+    reader.seek(0)  # without this, memory stays with the process
+    del reader
+    return frames if np.array_equal(unique, indices) else frames[places]
 
 
 def torchcodec_problem() -> str | None:
@@ -194,7 +213,7 @@ def torchcodec_problem() -> str | None:
     except ImportError:
         return "torchcodec is not installed: pip install torchcodec, or set data.decoder=auto"
     except (OSError, RuntimeError):
-        return "torchcodec needs FFmpeg's shared libraries (4 to 9) on the system: install FFmpeg, or set data.decoder=auto"
+        return "torchcodec needs FFmpeg 4 to 9 as shared libraries: install FFmpeg, or set data.decoder=auto"
     return None
 
 
@@ -213,8 +232,10 @@ def _read_torchcodec(path: Path, indices: list[int], size: tuple[int, int] | Non
         if isinstance(error, UnreadableVideo):
             raise
         raise UnreadableVideo(path, one_line(error)[-200:]) from None
-    if size is not None:
-        channels_first = frames.permute(0, 3, 1, 2)
-        scaled = torch.nn.functional.interpolate(channels_first.float(), size, mode="bilinear", antialias=True)
-        frames = scaled.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
-    return frames.numpy()
+    return frames.numpy() if size is None else _scale(frames.numpy(), size)
+
+
+def _scale(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Frames (T, H, W, 3) uint8 scaled to ``size`` = (height, width)."""
+    pictures = torch.from_numpy(frames).permute(0, 3, 1, 2)
+    return F.resize(pictures, list(size), antialias=True).permute(0, 2, 3, 1).numpy()

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from stvideo.data.packets import PacketIndex, UnreadableVideo, one_line
+from stvideo.data.packets import PacketIndex, UnreadableVideo, one_line, open_container
 
+SKIPPING_CODECS = ("h264", "hevc")  # FFmpeg's own decoders, which can be told to skip packet by packet
 MAX_REORDERING = 64  # packets; no codec here stores a frame farther from its place in display order
 
 
@@ -61,6 +62,7 @@ class PyavReader:
 
         start = int(self.index.key_pts[group])
         context = self.stream.codec_context
+        skipping = self.index.codec in SKIPPING_CODECS
         last, past_the_end, first = max(wanted), 0, True
         try:
             self.container.seek(start, stream=self.stream, backward=True, any_frame=False)
@@ -70,8 +72,9 @@ class PyavReader:
                     first = False
                     if packet.pts is not None and packet.pts > start:
                         return  # some containers cannot seek exactly
-                needed = packet.pts is None or not packet.size or packet.pts in wanted
-                context.skip_frame = "DEFAULT" if needed else "NONREF"
+                if skipping:
+                    needed = packet.pts is None or not packet.size or packet.pts in wanted
+                    context.skip_frame = "DEFAULT" if needed else "NONREF"
                 # Packets well past the last wanted one cannot precede it in display order any more.
                 past_the_end = past_the_end + 1 if packet.pts is not None and packet.pts > last else 0
                 if past_the_end > MAX_REORDERING:
@@ -82,18 +85,27 @@ class PyavReader:
         except (av.FFmpegError, OSError, ValueError) as error:
             raise UnreadableVideo(self.path, one_line(error)) from None
         finally:
-            context.skip_frame = "DEFAULT"
+            if skipping:
+                context.skip_frame = "DEFAULT"
 
     def _by_counting(self, indices: list[int], size: tuple[int, int] | None) -> dict[int, np.ndarray]:
-        """Frames by their number, decoding everything from the start."""
+        """Frames by their number, decoding everything from the start of the file."""
+        container, stream = open_container(self.path)  # opened afresh: not every container can seek to its start
+        try:
+            return self._count(container, stream, indices, size)
+        finally:
+            container.close()
+
+    def _count(
+        self, container: Any, stream: Any, indices: list[int], size: tuple[int, int] | None
+    ) -> dict[int, np.ndarray]:
         import av
 
         wanted, last, found = set(indices), indices[-1], {}
+        known = {int(time): number for number, time in enumerate(self.index.pts)} if self.index.timed else None
+        count = 0
         try:
-            self.container.seek(int(self.index.key_pts[0]), stream=self.stream, backward=True, any_frame=False)
-            known = {int(time): number for number, time in enumerate(self.index.pts)} if self.index.timed else None
-            count = 0
-            for packet in self.container.demux(self.stream):
+            for packet in container.demux(stream):
                 self._check_time()
                 try:
                     decoded = packet.decode()

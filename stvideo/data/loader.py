@@ -174,7 +174,7 @@ class Loader:
         except StopIteration:
             return None
         except RuntimeError as error:
-            raise self._explain(error) from error
+            raise self.explain(error) or error from error
         finally:
             self.wait_seconds += time.perf_counter() - before
         if isinstance(problems, StvideoError):
@@ -194,11 +194,11 @@ class Loader:
                 f"data.max_unreadable={self.dataset.max_unreadable:g} allows; the last: {problems[-1][1]}"
             )
 
-    def _explain(self, error: RuntimeError) -> Exception:
+    def explain(self, error: RuntimeError) -> StvideoError | None:
         """A dead or hanging worker, with the files that were being decoded."""
         text = str(error)
         if "timed out" not in text and "exited unexpectedly" not in text and "is killed by signal" not in text:
-            return error
+            return None
         busy = [int(video) for video in self.dataset.in_progress.tolist() if video >= 0]
         files = ", ".join(str(self.dataset.path(video)) for video in busy) or "none known"
         what = "gives no batch in time" if "timed out" in text else "died"
