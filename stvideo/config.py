@@ -126,6 +126,17 @@ class VisualizeConfig:
 
 
 @dataclass
+class PredictConfig:
+    """What `stvideo.predict` does besides naming classes."""
+
+    views: str = "1x3"  # clips x crops per video, their softmax scores averaged
+    window_seconds: float | None = None  # timeline: length of a window; None: what a clip of the model spans
+    hop_seconds: float | None = None  # timeline: from one window to the next; None: half a window
+    features: str | None = None  # clip | frame | token | map: save these features instead of naming classes
+    feature_format: str = "npz"  # npz | safetensors
+
+
+@dataclass
 class Config:
     """Everything a command can be told."""
 
@@ -134,6 +145,7 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluate: EvalConfig = field(default_factory=EvalConfig)
     visualize: VisualizeConfig = field(default_factory=VisualizeConfig)
+    predict: PredictConfig = field(default_factory=PredictConfig)
     init: str | None = None  # PATH | timm:NAME: start from weights, the head may differ
     resume: str = "auto"  # auto | PATH | never
     checkpoint: str | None = None  # what evaluate, predict and visualize use

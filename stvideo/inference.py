@@ -13,7 +13,7 @@ from stvideo import cli
 from stvideo.config import Config, DataConfig
 from stvideo.data.datasets import ClipReading
 from stvideo.data.decode import Video, VideoInfo
-from stvideo.data.sampling import frame_indices, segment_indices, stride_indices
+from stvideo.data.sampling import frame_indices, parse_views, segment_indices, stride_indices
 from stvideo.data.transforms import TestTransform, normalize, view_crop
 from stvideo.drawing.geometry import Crop
 from stvideo.errors import StvideoError
@@ -31,13 +31,17 @@ class Window:
     """A part of a video that one clip stands for.
 
     Attributes:
-        start, stop: frames of the video, ``stop`` excluded.
+        start, stop: frames of the video that belong to it, ``stop`` excluded; windows do not share any.
         indices: (T,) the frames that the model sees, rising; they may repeat.
+        begin, end: what the clip reaches over, in frames; it may overlap with other windows' and, in a short video,
+            go beyond the end.
     """
 
     start: int
     stop: int
     indices: NDArray[np.int64]
+    begin: float
+    end: float
 
     def nearest(self, frame: int) -> int:
         """Position in the clip of the sampled frame that is nearest to ``frame`` of the video."""
@@ -89,19 +93,17 @@ class Predictor:
             return float(info.num_frames)
         return self.data.stride * self.data.num_frames * info.fps / self.data.target_fps
 
-    def windows(self, info: VideoInfo, hop: float | None = None) -> list[Window]:
-        """Clips that follow each other and cover the whole video.
-
-        Strided sampling: each window is as long as the span of a clip, and the last one ends with the video, so that
-        the model sees what it was trained on. Segment sampling looks at the video as a whole: one window.
+    def windows(self, info: VideoInfo, hop: float | None = None, length: float | None = None) -> list[Window]:
+        """Clips that follow each other and cover the whole video; the last one ends with the video.
 
         Args:
-            hop: frames from one window's start to the next; None: the span. With a shorter hop a frame belongs to
+            hop: frames from one window's start to the next; None: the length. With a shorter hop a frame belongs to
                 the latest window that has begun.
+            length: frames in a window; None: the span of a clip, which the model was trained on (for segment
+                sampling the whole video, hence one window).
         """
-        data, total, span = self.data, info.num_frames, self.span(info)
-        if data.sampling == "segment":
-            return [Window(0, total, segment_indices(total, data.num_frames))]
+        data, total = self.data, info.num_frames
+        span = min(max(length or self.span(info), 1.0), max(total, self.span(info)))
         last_start = max(total - span, 0.0)
         hop = max(hop or span, 1.0)
         count = 1 + int(np.ceil(round(last_start / hop, 6)))
@@ -110,20 +112,36 @@ class Predictor:
         borders = [0, *(round(min(i * hop, total)) for i in range(1, count)), total]
         windows = []
         for start, first, stop in zip(starts, borders[:-1], borders[1:], strict=True):
-            position = start / last_start if last_start else 0.0
-            taken = stride_indices(total, info.fps, data.num_frames, data.stride, data.target_fps, position)
+            if data.sampling == "segment":
+                begin = min(int(start), total - 1)
+                taken = begin + segment_indices(max(1, min(round(span), total - begin)), data.num_frames)
+            else:
+                position = start / last_start if last_start else 0.0
+                stride = span / data.num_frames * data.target_fps / info.fps
+                taken = stride_indices(total, info.fps, data.num_frames, stride, data.target_fps, position)
             if stop > first:
-                windows.append(Window(first, stop, taken))
+                windows.append(Window(first, stop, taken, start, start + span))
         return windows
 
     def read_clip(self, video: Video, indices: NDArray[np.int64]) -> Tensor:
         """Frames of an opened video as the model takes them: (1, 3, T, S, S), normalised, the centre crop."""
         return self.prepare(self.reading.frames(video, indices, self.data.img_size))
 
-    def prepare(self, frames: Tensor) -> Tensor:
+    def prepare(self, frames: Tensor, crop: int = 0, num_crops: int = 1) -> Tensor:
         """Frames (T, H, W, 3) uint8 of any size, in the model's colour order, as the model takes them."""
-        clip = TestTransform(self.data.img_size, 1)(frames, 0)[None].to(self.device)
+        clip = TestTransform(self.data.img_size, num_crops)(frames, crop)[None].to(self.device)
         return normalize(clip, self.data.mean, self.data.std)
+
+    def score(self, video: Video, views: str) -> NDArray[np.float32]:
+        """Class probabilities (K,) of a video, averaged over ``views`` (clips x crops) as an evaluation does."""
+        num_clips, num_crops = parse_views(views)
+        total = np.zeros(len(self.classes), np.float64)
+        for clip in range(num_clips):
+            indices = self.reading.indices(video, (None, None), clip, num_clips)
+            frames = self.reading.frames(video, indices, self.data.img_size)
+            for crop in range(num_crops):
+                total += self.run(self.prepare(frames, crop, num_crops))[0]
+        return (total / (num_clips * num_crops)).astype(np.float32)
 
     @torch.inference_mode()
     def run(self, clip: Tensor) -> tuple[NDArray[np.float32], TokenTrace]:

@@ -88,6 +88,29 @@ def for_each(videos: Sequence[Path], work: Callable[[Path], None], done: str) ->
     return 1 if failed else 0
 
 
+def output_folder(overrides: Sequence[str], purpose: str) -> Path:
+    """The folder of ``output=`` on the command line, made if needed.
+
+    Args:
+        purpose: what needs it, for the message.
+
+    Raises:
+        StvideoError: it is not given, or cannot be written to.
+    """
+    given = [text.split("=", 1)[1] for text in overrides if text.startswith("output=")]
+    if not given or not given[-1]:
+        raise StvideoError(f"output= is missing: {purpose}; name the folder that they go to, e.g. output=results")
+    folder = Path(given[-1])
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise StvideoError(f"output={folder}: cannot write to this folder: {error.strerror or error}") from None
+    return folder
+
+
 def output_names(videos: Sequence[Path]) -> dict[Path, str]:
     """A name for the outputs of each video: its own without suffix, made different where two would be the same."""
     names: dict[Path, str] = {}

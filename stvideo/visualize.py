@@ -40,7 +40,7 @@ from stvideo.drawing.sheet import CELL_HEIGHT, CELL_WIDTH, draw_sheet
 from stvideo.drawing.states import LayerStates, layer_states
 from stvideo.errors import StvideoError
 from stvideo.inference import Predictor, Window, load_predictor
-from stvideo.inputs import collect_videos, for_each, output_names
+from stvideo.inputs import collect_videos, for_each, output_folder, output_names
 
 FRAMES_BYTES = 192 * 2**20  # decoded frames held at a time
 
@@ -49,10 +49,8 @@ def main(argv: list[str] | None = None) -> int:
     """The command. Returns its exit status."""
     positional, overrides = cli.split_arguments(argv, __doc__ or "")
     videos = collect_videos(positional, "visualize")
-    if not any(text.startswith("output=") for text in overrides):
-        raise StvideoError("output= is missing: the folder that the pictures go to, e.g. output=pictures")
     predictor = load_predictor(overrides)
-    output = _output_folder(predictor.config.output)
+    output = output_folder(overrides, "visualize writes pictures")
     names = output_names(videos)
     return for_each(videos, lambda video: visualize(video, predictor, output, names[video]), "visualised")
 
@@ -161,18 +159,6 @@ def _describe(predictor: Predictor, info: VideoInfo, indices: np.ndarray) -> str
     span = f"frames {indices[0]} to {indices[-1]} of {info.num_frames}"
     short = ", shorter than a clip: frames repeat" if predictor.repeats(info) else ""
     return f"{info.width} x {info.height}, {info.fps:.4g} fps · {span}{short} · {predictor.name}"
-
-
-def _output_folder(text: str) -> Path:
-    folder = Path(text)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise StvideoError(f"output={text}: cannot write to this folder: {error.strerror or error}") from None
-    return folder
 
 
 def _keep_input(target: Path, source: Path) -> None:

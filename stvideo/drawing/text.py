@@ -29,6 +29,12 @@ def shorten(text: str, width: float, with_font: ImageFont.FreeTypeFont) -> str:
     return text.rstrip() + "…"
 
 
+def plain(text: str, most: int) -> str:
+    """``text`` for matplotlib: one line, no ``$`` mathematics, at most ``most`` characters."""
+    text = "".join(c if c.isprintable() else " " for c in text).replace("$", r"\$")
+    return text if len(text) <= most else text[: most - 1].rstrip("\\") + "…"
+
+
 def write(
     draw: ImageDraw.ImageDraw,
     position: tuple[float, float],

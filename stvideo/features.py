@@ -1,0 +1,83 @@
+"""Features of videos as arrays on disk, for whatever comes after the network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stvideo.data.decode import open_video
+from stvideo.errors import StvideoError
+from stvideo.inference import Predictor
+
+FEATURES = ("clip", "frame", "token", "map")
+FORMATS = ("npz", "safetensors")
+
+
+def save_features(path: Path, predictor: Predictor, folder: Path, name: str) -> list[Path]:
+    """Write NAME_features.npz (or .safetensors) with the features of the middle clip, centre crop; see `extract`.
+
+    Besides the features the file holds ``frames`` (T,), the frames of the video that the model saw.
+
+    Raises:
+        StvideoError: the video cannot be read, the file not written, or the model has no such features.
+    """
+    settings = predictor.config.predict
+    with open_video(path, predictor.data.decoder, predictor.data.timeout) as video:
+        indices = predictor.indices(video.info)
+        clip = predictor.read_clip(video, indices)
+    arrays: dict[str, Any] = {
+        **extract(predictor.model, clip, settings.features or "clip"),
+        "frames": np.asarray(indices),
+    }
+    target = folder / f"{name}_features.{settings.feature_format}"
+    temporary = target.with_name(f".{target.name}.part")
+    try:
+        if settings.feature_format == "npz":
+            with temporary.open("wb") as file:
+                np.savez_compressed(file, **arrays)
+        else:
+            from safetensors.numpy import save_file
+
+            save_file({key: np.ascontiguousarray(value) for key, value in arrays.items()}, temporary)
+        temporary.replace(target)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StvideoError(f"{target}: cannot be written: {error.strerror or error}") from None
+    return [target]
+
+
+@torch.inference_mode()
+def extract(model: Any, clip: Tensor, kind: str) -> dict[str, NDArray[Any]]:
+    """Features of one clip (1, 3, T, S, S), after the network's last norm.
+
+    Args:
+        kind: ``clip``: ``feature`` (C,), what the classification head reads;
+            ``frame``: ``feature`` (T, C), the mean over the patches of each frame, of those that are left;
+            ``token``: ``feature`` (N, C), one row per token, and ``assign`` (T, H, W) the row that carries each patch,
+            -1 if it was dropped;
+            ``map``: ``feature`` (T, H, W, C), each patch with the feature of the token that carries it, 0 if dropped,
+            and ``assign`` as above. After a recovery every patch has its own.
+
+    Raises:
+        StvideoError: the model does not give its tokens.
+    """
+    if not hasattr(model, "forward_features") or not hasattr(model, "forward_head"):
+        raise StvideoError(f"{type(model).__name__}: this model has no features to extract")
+    tokens = model.forward_features(clip, return_trace=True)
+    if kind == "clip":
+        return {"feature": model.forward_head(tokens, pre_logits=True)[0].float().cpu().numpy()}
+    rows = model.norm(tokens.patches)[0].flatten(0, 1).float().cpu().numpy()  # (N, C)
+    assign = tokens.trace.finish().assign["output"][0].cpu().numpy()
+    if kind == "token":
+        return {"feature": rows, "assign": assign}
+    alive = assign >= 0
+    full = np.where(alive[..., None], rows[assign.clip(min=0)], np.float32(0))
+    if kind == "map":
+        return {"feature": full, "assign": assign}
+    count = alive.sum(axis=(1, 2))[:, None].astype(np.float32)
+    return {"feature": full.sum(axis=(1, 2)) / np.maximum(count, 1)}
