@@ -6,6 +6,7 @@ from stvideo.errors import StvideoError
 from stvideo.macs import count_macs
 from stvideo.models.checkpoints import LoadReport, load_checkpoint
 from stvideo.models.factory import create_model, load_model, register_with_timm
+from stvideo.models.from_timm import from_timm
 from stvideo.models.registry import list_models
 from stvideo.reduction.base import apply_reduction, list_reductions, remove_reduction
 from stvideo.tokens import Tokens, TokenTrace
@@ -22,6 +23,7 @@ __all__ = [
     "apply_reduction",
     "count_macs",
     "create_model",
+    "from_timm",
     "list_models",
     "list_reductions",
     "load_checkpoint",

@@ -53,3 +53,45 @@ def test_counting_needs_no_memory_and_changes_nothing():
     assert stvideo.count_macs(model, (3, 4)).total == pytest.approx(3 * (4 * 8 + 8 * 2) / 1e9)
     assert model.training
     assert model[0].weight.device.type == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "published", "tolerance"),
+    [
+        ("deit_tiny_patch16_224", {}, 1.26, 0.01),
+        ("deit_small_patch16_224", {}, 4.58, 0.01),
+        ("deit_base_patch16_224", {}, 17.58, 0.01),
+        *(
+            (f"stvit_deit_{size}_patch16_224", dict(num_semantic_tokens=count), gmacs, 0.02 if size == "tiny" else 0.01)
+            for size, row in {
+                "tiny": (0.53, 0.60, 0.71, 0.86),
+                "small": (1.91, 2.20, 2.62, 3.16),
+                "base": (7.31, 8.44, 10.04, 12.13),
+            }.items()
+            for count, gmacs in zip((16, 36, 64, 100), row, strict=True)
+        ),
+        ("stvit_deit_small_patch16_224", dict(layers=(3, 4)), 1.56, 0.01),
+        ("stvit_deit_small_patch16_224", dict(layers=(8, 9)), 3.30, 0.01),
+        *(
+            ("evit_deit_small_patch16_224", dict(keep_rate=rate, img_size=size), gmacs, 0.0125)
+            for rate, size, gmacs in (
+                (1.0, 224, 4.6), (0.9, 224, 4.0), (0.8, 224, 3.5), (0.7, 224, 3.0), (0.6, 224, 2.6), (0.5, 224, 2.3),
+                (0.5, 256, 3.1), (0.5, 288, 3.9), (0.5, 304, 4.4), (0.6, 256, 3.5), (0.6, 288, 4.5), (0.7, 272, 4.6),
+            )
+        ),
+        ("lvvit_small_patch16_224", {}, 6.6, 0.03),
+        *(
+            ("evit_lvvit_small_patch16_224", dict(keep_rate=rate, img_size=size), gmacs, 0.03)
+            for rate, size, gmacs in (
+                (0.7, 224, 4.7), (0.5, 224, 3.9), (0.7, 256, 6.2), (0.7, 272, 7.1), (0.8, 256, 6.9), (0.9, 240, 6.8),
+                (0.5, 304, 7.4), (1.0, 384, 21.9), (0.7, 448, 21.5),
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_published_image_models(name, options, published, tolerance):
+    with torch.device("meta"):
+        model = stvideo.create_model(name, **options)
+    counted = stvideo.count_macs(model, (1, 3, *model.img_size)).total
+    digits = len(str(published).partition(".")[2])
+    assert round(counted, digits) == published or counted == pytest.approx(published, rel=tolerance)

@@ -75,10 +75,80 @@ def test_tube_equals_the_textbook_form(fuse, keep_rate):
                 assert set(fused) == (lost if fuse else set())
 
 
+def textbook_frame_scope(state, clip, layers, keep_rate, fuse):
+    """Divided attention with frame scope, one clip: every frame is a list of (place, token). Returns the logits.
+
+    A place is a position, or ("fused", n) for the token of the n-th fusion; temporal attention runs among the tokens
+    of one place.
+    """
+    heads = 4
+    cls, embedded = embed(state, clip, 8)
+    embedded = embedded + state["time_embed"][0].unsqueeze(1)
+    frames = [dict(enumerate(frame)) for frame in embedded]
+    for i in range(4):
+        block = f"blocks.{i}"
+        for place in {place for frame in frames for place in frame}:
+            there = [frame for frame in frames if place in frame]
+            column = torch.stack([frame[place] for frame in there])
+            for frame, row in zip(there, temporal(state, block, column[:, None], heads)[:, 0], strict=True):
+                frame[place] = row
+        cls_outputs = []
+        for t, frame in enumerate(frames):
+            x = layer_norm(state, f"{block}.norm1", torch.stack((cls, *frame.values())))
+            out = attention(state, f"{block}.attn", x, x, heads)
+            weights, _ = attention_map(state, f"{block}.attn", x, x, heads)
+            score = dict(zip(frame, weights.mean(0)[0, 1:], strict=True))
+            cls_outputs.append(out[0])
+            frame = {place: token + out[1 + n] for n, (place, token) in enumerate(frame.items())}
+            if i in layers:
+                order = sorted(frame, key=lambda place: -float(score[place]))
+                kept = order[: math.ceil(keep_rate * len(order))]
+                lost = order[len(kept) :]
+                fused = sum(score[place] * frame[place] for place in lost)
+                frame = {place: frame[place] for place in kept}
+                if fuse and lost:
+                    frame[("fused", i)] = fused
+            frames[t] = frame
+        cls = feed_forward(state, block, cls + torch.stack(cls_outputs).mean(0))
+        frames = [{place: feed_forward(state, block, token) for place, token in frame.items()} for frame in frames]
+    return linear(state, "head", layer_norm(state, "norm", cls))
+
+
+@pytest.mark.parametrize("fuse", [True, False])
+@pytest.mark.parametrize("keep_rate", [0.2, 0.5])
+def test_frame_scope_equals_the_textbook_form(fuse, keep_rate):
+    model = host("divided", {"evit": dict(layers=(0, 1, 2), keep_rate=keep_rate, fuse=fuse, scope="frame")})
+    clips = torch.randn(CLIP)
+    with torch.no_grad():
+        logits, trace = model(clips, return_trace=True)
+        for b, clip in enumerate(clips):
+            expected = textbook_frame_scope(model.state_dict(), clip, (0, 1, 2), keep_rate, fuse)
+            assert (logits[b] - expected).abs().max() < 1e-4
+    kept = ~trace.fused[0] & (trace.assign[0] >= 0)
+    assert (kept.flatten(2).sum(2) == math.ceil(keep_rate * 16)).all()
+    assert not (kept == kept[:, :1]).all()  # frames differ in what they keep
+
+
+def test_frame_scope_learns_and_composes():
+    reduction = {
+        "evit": dict(layers=(0, 1), keep_rate=0.5, scope="frame"),
+        "stgm": dict(layers=(2, 3), grid=(2, 2, 2)),
+    }
+    model = host("divided", reduction).train()
+    model(torch.randn(CLIP)).square().sum().backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+    mixed = {"random": dict(layers=(0,), scope="frame", keep_rate=0.5), "evit": dict(layers=(1,), scope="tube")}
+    with pytest.raises(StvideoError, match="cannot follow a reduction of scope 'frame'"):
+        host("divided", mixed)(torch.randn(CLIP))
+
+
 @pytest.mark.parametrize("attention_kind", KINDS)
 @pytest.mark.parametrize("fuse", [True, False])
-@pytest.mark.parametrize("scope", [None, "tube"])
+@pytest.mark.parametrize("scope", [None, "tube", "frame"])
 def test_keep_rate_one_is_exactly_the_dense_model(attention_kind, fuse, scope):
+    if scope == "frame" and attention_kind == "joint":
+        pytest.skip("there is no such scope under joint attention")
     clip = torch.randn(CLIP)
     with torch.no_grad():
         expected = host(attention_kind)(clip)
@@ -199,6 +269,7 @@ def test_selection_and_fusion_account_for_every_token(count, rate, seed):
         (dict(layers="all"), "block numbers"),
         (dict(scope="clip"), "needs joint attention"),
         (dict(scope="batch"), "must be 'tube'"),
+        (dict(tokens=0), "positive whole numbers"),
         (dict(keep_ratio=0.5), "did you mean 'keep_rate'"),
         (dict(shrink_epochs=-1), "must not be negative"),
     ],
@@ -207,6 +278,11 @@ def test_wrong_options_are_one_clear_line(options, message):
     with pytest.raises(StvideoError, match=message) as caught:
         host("divided", {"evit": options})
     assert "\n" not in str(caught.value)
+
+
+def test_frame_scope_needs_frames_of_their_own():
+    with pytest.raises(StvideoError, match="scope 'frame' needs divided or space-only"):
+        host("joint", {"evit": dict(scope="frame")})
 
 
 def test_a_model_without_class_token_is_refused():
