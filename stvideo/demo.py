@@ -68,7 +68,7 @@ class Size:
     fine_tuning_epochs: int
 
 
-FULL = Size(train_per_class=800, test_per_class=100, epochs=8, fine_tuning_epochs=4)
+FULL = Size(train_per_class=600, test_per_class=60, epochs=5, fine_tuning_epochs=3)
 SHORT = Size(train_per_class=16, test_per_class=4, epochs=2, fine_tuning_epochs=1)
 
 
@@ -115,8 +115,7 @@ def train(contestant: Contestant, output: Path, size: Size) -> None:
         settings = [
             f"init={output / 'dense'}",
             f"train.epochs={size.fine_tuning_epochs}",
-            f"train.eval_every_epochs={size.fine_tuning_epochs}",
-            "train.lr=1e-3",
+            "train.lr=5e-4",
             *contestant.overrides,
         ]
     call("-m", "stvideo.train", CONFIG, f"data.root={output / 'data'}", f"output={output / contestant.name}", *settings)

@@ -113,11 +113,12 @@ def test_train_evaluate_and_go_on(data, config, tmp_path):
 
 
 def test_the_model_learns(data, config, tmp_path):
-    """Three motions of a square, 18 clips: a working loop fits them in a few epochs."""
-    settings = ["model.weight_init=scratch", "data.flip=false", "train.lr=3e-3", "train.epochs=25", "data.batch_size=9"]
-    assert run_here("train", config, *TINY, *data, *settings, f"output={tmp_path}", "train.eval_every_epochs=25") == 0
+    """Every class has a shade of its own: a working loop fits 18 clips in a few epochs."""
+    settings = ["train.lr=3e-3", "train.epochs=30", "data.batch_size=9", "train.eval_every_epochs=30"]
+    assert run_here("train", config, *TINY, *data, *settings, f"output={tmp_path}") == 0
     losses = [record["loss"] for record in read_log(tmp_path, "train")]
-    assert sum(losses[-4:]) < 0.5 * sum(losses[:4])
+    assert sum(losses[-4:]) < 0.3 * sum(losses[:4])
+    assert read_log(tmp_path, "evaluation")[-1]["top1"] > 80
 
 
 # ---- exact resume ----

@@ -34,7 +34,7 @@ TINY = [
 
 
 def write_video(path, label, seed, frames=24):
-    """An H.264 file of 64 x 48 pixels: a textured square that moves as its label says."""
+    """An H.264 file of 64 x 48 pixels: a textured square that moves as its label says, on a grey of its own."""
     generator = np.random.default_rng(seed)
     texture = generator.integers(0, 256, (16, 16, 3), dtype=np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,7 @@ def write_video(path, label, seed, frames=24):
         stream = output.add_stream("libx264", rate=30, options={"crf": "18"})
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         for t in range(frames):
-            picture = np.full((48, 64, 3), 90, np.uint8)
+            picture = np.full((48, 64, 3), 40 + 80 * CLASSES.index(label), np.uint8)
             x, y = {"left": (46 - 2 * t, 16), "right": (2 * t, 16), "up": (24, 31 - t)}[label]
             x, y = max(0, min(48, x)), max(0, min(32, y))
             picture[y : y + 16, x : x + 16] = texture

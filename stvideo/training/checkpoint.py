@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
 import pickle
@@ -92,7 +93,9 @@ def save_checkpoint(
                 {k: v.detach().cpu().contiguous() for k, v in weights.items()},
                 temporary / STATE / "weights.safetensors",
             )
-        torch.save({"optimizer": optimizer, "scaler": scaler}, temporary / STATE / "optimizer.pt")
+        buffer = io.BytesIO()  # torch.save hides the reason when the disk is full
+        torch.save({"optimizer": optimizer, "scaler": scaler}, buffer)
+        (temporary / STATE / "optimizer.pt").write_bytes(buffer.getbuffer())
         state = {"progress": asdict(progress), "facts": facts, "config": to_dict(config)}
         (temporary / STATE / "progress.json").write_text(json.dumps(state, indent=2) + "\n")
         (temporary / CHECKSUMS).write_text(json.dumps(_checksums(temporary), indent=2) + "\n")
@@ -105,16 +108,13 @@ def save_checkpoint(
         run.point("last", final)
         if is_best:
             run.point("best", final)
-    except (OSError, SafetensorError, RuntimeError) as error:
+    except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        if isinstance(error, OSError) or "No space" in str(error) or "write" in str(error).lower():
-            full = getattr(error, "errno", None) == errno.ENOSPC or "No space" in str(error)
-            reason = "the disk is full" if full else str(error)
-            raise StvideoError(
-                f"{final}: cannot write the checkpoint: {reason}; earlier checkpoints are intact, "
-                "free some space and start the same command again to continue"
-            ) from None
-        raise
+        full = getattr(error, "errno", None) == errno.ENOSPC or "No space" in str(error)
+        raise StvideoError(
+            f"{final}: cannot write the checkpoint: {'the disk is full' if full else error}; earlier checkpoints are "
+            "intact, free some space and start the same command again to continue"
+        ) from None
     _delete_old(run, keep)
     return final
 

@@ -32,6 +32,7 @@ from stvideo.training.checkpoint import (
 from stvideo.training.checks import parse_views
 from stvideo.training.clips import ClipPreparer
 from stvideo.training.evaluation import evaluate_model
+from stvideo.training.faults import explain
 from stvideo.training.log import Throughput, TrainingLog
 from stvideo.training.optimizer import build_optimizer, peak_learning_rate, set_learning_rate
 from stvideo.training.run_folder import RunFolder
@@ -371,3 +372,7 @@ class Session:
     ) -> None:
         if self.log is not None:
             self.log.close()
+        if isinstance(error, RuntimeError):
+            explained = explain(error, self)
+            if explained is not None:
+                raise explained from error
