@@ -181,22 +181,33 @@ def test_never_starts_afresh_and_keeps_the_earlier_run(data, config, tmp_path):
 # ---- several processes ----
 
 
-def test_two_processes_equal_one(data, config, tmp_path):
-    """The same global batch, split otherwise: the same losses, learning rates and weights."""
-    common = [
+def test_a_run_is_the_same_however_it_is_split(data, config, tmp_path):
+    """One process, two, accumulated batches, or two processes continued by one: the same losses and weights."""
+    same = [
         config,
         *TINY,
         *data,
         "model.drop_path_rate=0",
-        "train.max_steps=4",
         "train.optimizer=sgd",
         "train.lr=0.05",
+        "evaluate.views=1x1",
     ]
-    assert run_here("train", *common, f"output={tmp_path / 'one'}") == 0
-    two = run_command("train", *common, f"output={tmp_path / 'two'}", "data.batch_size=2", processes=2)
-    assert two.returncode == 0, two.stderr
-    split = ["data.batch_size=1", "train.accumulation_steps=4"]
-    assert run_here("train", *common, f"output={tmp_path / 'accumulated'}", *split) == 0
+
+    def train(name, *overrides, processes=1):
+        arguments = [*same, f"output={tmp_path / name}", *overrides]
+        if processes == 1:
+            assert run_here("train", *arguments) == 0
+        else:
+            done = run_command("train", *arguments, processes=processes)
+            assert done.returncode == 0, done.stderr
+
+    train("one", "train.max_steps=4")
+    train("accumulated", "train.max_steps=4", "data.batch_size=1", "train.accumulation_steps=4")
+    train("two", "train.max_steps=3", "data.batch_size=2", processes=2)
+    train("two", "train.max_steps=4")
+    assert len(read_log(tmp_path / "two", "train")) == 4  # one log, from the first process
+    (resumed,) = read_log(tmp_path / "two", "event")[1:-1]
+    assert "processes was 2, is 1" in resumed["differences"]
     reference = state_of(tmp_path / "one", 4)
     for name in ("two", "accumulated"):
         for key, value in state_of(tmp_path / name, 4).items():
@@ -204,7 +215,6 @@ def test_two_processes_equal_one(data, config, tmp_path):
         for a, b in zip(read_log(tmp_path / "one", "train"), read_log(tmp_path / name, "train"), strict=True):
             assert a["loss"] == pytest.approx(b["loss"], abs=1e-5)
             assert a["lr"] == b["lr"]
-    assert len(read_log(tmp_path / "two", "train")) == 4  # one log, from the first process
 
 
 def test_launcher_that_starts_one_process_is_found_out(data, config, tmp_path):
