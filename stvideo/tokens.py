@@ -79,11 +79,8 @@ class TokenTrace:
         self.current_fused = self.current_fused & (self.current >= 0)
         self._snapshot(layer, method)
 
-    def recover(self, layer: Layer, method: str) -> None:
-        """Write an entry after which every patch is its own token again."""
-        assert self.current is not None
-        fresh = TokenTrace.start(self.current.shape[0], tuple(self.current.shape[1:]), self.current.device)  # type: ignore[arg-type]
-        self.current, self.current_fused = fresh.current, fresh.current_fused
+    def keep(self, layer: Layer, method: str) -> None:
+        """Write the entry of a layer at which nothing moved, or at which earlier tokens came back into ``current``."""
         self._snapshot(layer, method)
 
     def finish(self) -> TokenTrace:

@@ -29,6 +29,7 @@ for _size, _shape in SIZES.items():
     register_model(ModelEntry(_name, TimeSformer, _shape))
     register_model(ModelEntry(f"evit_{_name}", TimeSformer, _shape, reduction="evit"))
     register_model(ModelEntry(f"stvit_{_name}", TimeSformer, _shape, reduction="stgm", reduction_options=_semantic))
+    register_model(ModelEntry(f"stvitr_{_name}", TimeSformer, _shape, reduction="stvitr"))
 
 # STViT has no class token: its head stands on the mean of the semantic tokens, and its layers start nearly closed.
 for _size in ("tiny", "small", "base"):
@@ -38,6 +39,7 @@ for _size in ("tiny", "small", "base"):
     _semantic = dict(layers=_semantic_layers(_shape["depth"]), num_semantic_tokens=16, layer_scale=1e-5)
     register_model(ModelEntry(_name, VisionTransformer, _shape))
     register_model(ModelEntry(f"evit_{_name}", VisionTransformer, _shape, reduction="evit"))
+    register_model(ModelEntry(f"stvitr_{_name}", VisionTransformer, _shape, reduction="stvitr"))
     register_model(ModelEntry(f"deit_{_size}_patch16_224_avg", VisionTransformer, _pooled))
     register_model(
         ModelEntry(f"stvit_{_name}", VisionTransformer, _pooled, reduction="stgm", reduction_options=_semantic)

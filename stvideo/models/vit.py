@@ -256,6 +256,29 @@ class VisionTransformer(nn.Module):
         feature = self.head_drop(feature)
         return feature if pre_logits else self.head(feature)
 
+    def forward_map(self, clip: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits, and a feature of every patch of every frame: for dense tasks.
+
+        Args:
+            clip: as for `forward`.
+
+        Returns:
+            logits (B, num_classes), and the normalised patch tokens on their grid, (B, C, T, H/p, W/p).
+
+        Raises:
+            StvideoError: the model's reduction has left fewer tokens than patches and does not bring them back.
+        """
+        tokens = self.forward_features(clip)
+        frames, height, width = clip.shape[-3] if clip.ndim == 5 else 1, clip.shape[-2], clip.shape[-1]
+        grid = (frames, height // self.patch_size, width // self.patch_size)
+        if tokens.index is not None or tokens.grid != grid:
+            raise StvideoError(
+                f"{', '.join(self.reductions)}: the patch tokens are gone at the output; use the 'stvitr' reduction, "
+                "which recovers them, or a dense model"
+            )
+        patches = self.norm(tokens.patches).view(clip.shape[0], *grid, self.embed_dim)
+        return self.forward_head(tokens), patches.permute(0, 4, 1, 2, 3)
+
     def forward(self, clip: Tensor, return_trace: bool = False) -> Tensor | tuple[Tensor, TokenTrace]:
         """Classify a batch of clips.
 

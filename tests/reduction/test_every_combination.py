@@ -8,7 +8,12 @@ from stvideo.reduction.base import reduction_class
 from tests.reduction.hosts import CLIP, KINDS, host
 
 # Options for the small host, where the defaults are for twelve blocks.
-OPTIONS = {"stgm": dict(layers=(1, 2), grid=(2, 2, 2)), "evit": dict(keep_rate=0.5), "random": dict(keep_rate=0.5)}
+OPTIONS = {
+    "stgm": dict(layers=(1, 2), grid=(2, 2, 2)),
+    "stvitr": dict(layers=(1, 2, 3), grid=(2, 1, 1)),
+    "evit": dict(keep_rate=0.5),
+    "random": dict(keep_rate=0.5),
+}
 METHODS = stvideo.list_reductions()
 
 
@@ -50,16 +55,17 @@ def test_odd_sizes_and_frame_counts(attention, method, shape):
     assert trace.assign["output"].shape == (shape[0], shape[2], shape[3] // 8, shape[4] // 8)
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if m != "stgm"])
+@pytest.mark.parametrize("method", [m for m in METHODS if m not in ("stgm", "stvitr")])
 @pytest.mark.parametrize("attention", KINDS)
 def test_one_image(attention, method):
     with torch.no_grad():
         assert reduced(attention, method)(torch.randn(1, 3, 32, 32)).shape == (1, 7)
 
 
+@pytest.mark.parametrize(("method", "layers"), [("stgm", (1, 2)), ("stvitr", (1, 2, 3))])
 @pytest.mark.parametrize("attention", KINDS)
-def test_one_image_with_one_slot_per_frame(attention):
-    model = host(attention, {"stgm": dict(layers=(1, 2), grid=(None, 2, 2))})
+def test_one_image_with_one_slot_per_frame(attention, method, layers):
+    model = host(attention, {method: dict(layers=layers, grid=(None, 2, 2))})
     with torch.no_grad():
         assert model(torch.randn(1, 3, 32, 32)).shape == (1, 7)
 
