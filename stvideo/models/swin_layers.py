@@ -7,8 +7,6 @@ frame long, so images and clips share every line of code.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -100,9 +98,7 @@ class WindowAttention(nn.Module):
 
     relative_position_index: Tensor
 
-    def __init__(
-        self, dim: int, num_heads: int, window: Size3, qkv_bias: bool = True, flat_bias: bool = False
-    ) -> None:
+    def __init__(self, dim: int, num_heads: int, window: Size3, qkv_bias: bool = True, flat_bias: bool = False) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.window = window
@@ -245,7 +241,9 @@ class PatchStem(nn.Module):
         super().__init__()
         self.patch = patch
         # An image model keeps the two-dimensional kernel of its checkpoints.
-        self.proj: nn.Module = nn.Conv3d(3, dim, patch, patch) if patch[0] > 1 else nn.Conv2d(3, dim, patch[1], patch[1])
+        self.proj: nn.Module = (
+            nn.Conv3d(3, dim, patch, patch) if patch[0] > 1 else nn.Conv2d(3, dim, patch[1], patch[1])
+        )
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, clip: Tensor) -> Tensor:
@@ -292,14 +290,14 @@ def per_frame(layer: nn.Module, clip: Tensor) -> Tensor:
     return x.unflatten(0, (batch, frames)).movedim(2, -1)
 
 
-def normal_weights(modules: Sequence[nn.Module], scheme: str) -> None:
-    """Initialise linear layers, convolutions and bias tables.
+def init_layers(model: nn.Module, scheme: str) -> None:
+    """Initialise linear layers, convolutions and bias tables of a whole model.
 
     Args:
-        modules: all of a model's.
-        scheme: ``published`` (normal with std .02) or ``scratch`` (Xavier).
+        model: the network.
+        scheme: ``published`` (linear layers and tables normal with std .02) or ``scratch`` (Xavier weights).
     """
-    for module in modules:
+    for module in model.modules():
         if isinstance(module, (nn.Linear, nn.Conv2d, nn.Conv3d)):
             if scheme == "scratch":
                 nn.init.xavier_uniform_(module.weight.flatten(1))  # a view, so the weight itself is filled
