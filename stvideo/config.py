@@ -88,7 +88,7 @@ class TrainConfig:
     warmup_epochs: float = 0.0
     step_epochs: list[float] = field(default_factory=lambda: [11, 14])
     step_gamma: float = 0.1
-    precision: str = "no"  # no | bf16 | fp16
+    precision: str = "fp32"  # fp32 | bf16 | fp16
     accumulation_steps: int = 1  # batches per optimiser step
     clip_grad_norm: float | None = None
     label_smoothing: float = 0.0
@@ -119,6 +119,7 @@ class EvalConfig:
 class VisualizeConfig:
     """What `stvideo.visualize` draws."""
 
+    outputs: list[str] = field(default_factory=lambda: ["png", "mp4", "html"])  # any of png, mp4, gif, html
     columns: int = 8  # frames across the sheet
     layer: int | None = None  # reduction layer that the overlay video shows; None: the last one that reduces
     video_side: int = 1280  # pixels; overlays of larger videos are scaled down to this longer side

@@ -12,7 +12,7 @@ from stvideo.training.log import check_trackers
 CHOICES = {
     "train.optimizer": ("adamw", "sgd"),
     "train.schedule": ("cosine", "step", "constant"),
-    "train.precision": ("no", "bf16", "fp16"),
+    "train.precision": ("fp32", "bf16", "fp16"),
     "data.sampling": ("stride", "segment"),
     "data.color_order": ("rgb", "bgr"),
     "data.decoder": ("auto", "decord", "pyav"),

@@ -18,7 +18,7 @@ ACCELERATORS = ("cuda", "xpu", "npu", "mps")
 
 
 def start_accelerator(
-    *, precision: str = "no", output: str | Path = ".", trackers: list[str] | None = None, timeout_minutes: float = 30.0
+    *, precision: str = "fp32", output: str | Path = ".", trackers: list[str] | None = None, timeout_minutes: float = 30.0
 ) -> Accelerator:
     """An `Accelerator` for however many processes the launcher started.
 
@@ -26,10 +26,10 @@ def start_accelerator(
     ``accelerate launch --multi_gpu --num_processes 2`` both work on a CPU machine.
     """
     if precision == "fp16" and not has_device():
-        raise StvideoError("train.precision=fp16 needs a GPU; on a CPU use train.precision=bf16 or no")
+        raise StvideoError("train.precision=fp16 needs a GPU; on a CPU use train.precision=bf16 or fp32")
     accelerator = Accelerator(
         cpu=not has_device(),
-        mixed_precision=precision,
+        mixed_precision="no" if precision == "fp32" else precision,
         log_with=list(trackers) if trackers else None,
         project_config=ProjectConfiguration(project_dir=str(output), logging_dir=str(Path(output) / "trackers")),
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(minutes=timeout_minutes), backend=None)],
