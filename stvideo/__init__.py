@@ -1,6 +1,7 @@
 """stvideo: efficient video transformers by semantic tokens and class-attention token reorganization."""
 
 import stvideo.models.presets
+import stvideo.models.swin_presets
 import stvideo.reduction  # noqa: F401  (importing registers the methods and the model names)
 from stvideo.errors import StvideoError
 from stvideo.macs import count_macs

@@ -14,7 +14,7 @@ import math
 import os
 import pickle
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -161,7 +161,7 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> LoadReport:
     """
     checkpoint = read_checkpoint(path)
     report = copy_weights(model, checkpoint, dict(checkpoint.state))
-    check_complete(report, may_lack=REPLACEABLE)
+    check_complete(report, may_lack=replaceable(model))
     return report
 
 
@@ -186,8 +186,14 @@ def initialize(model: nn.Module, source: str) -> LoadReport:
     report = copy_weights(model, checkpoint, state)
     report.copied = copied
     report.matched = [name for name in report.matched if name not in set(copied)]
-    check_complete(report, may_lack=REPLACEABLE + r"|^time_embed$|\.temporal_fc\." if is_image else REPLACEABLE)
+    check_complete(report, may_lack=replaceable(model) + (r"|^time_embed$|\.temporal_fc\." if is_image else ""))
     return report
+
+
+def replaceable(model: nn.Module) -> str:
+    """Pattern of the weights that a file may lack: head, reductions, and what the model itself names (``may_lack``)."""
+    own: str | None = getattr(model, "may_lack", None)
+    return f"{REPLACEABLE}|{own}" if own else REPLACEABLE
 
 
 def check_complete(report: LoadReport, may_lack: str) -> None:
@@ -205,6 +211,9 @@ def check_complete(report: LoadReport, may_lack: str) -> None:
 def copy_weights(model: nn.Module, checkpoint: Checkpoint, state: dict[str, Tensor]) -> LoadReport:
     """Copy what fits, resizing embeddings and leaving out a head of another size."""
     report = LoadReport(checkpoint.path)
+    convert: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = getattr(model, "convert_state", None)
+    if convert is not None:  # a model whose upstream files come in several layouts
+        state = convert(state)
     own = model.state_dict()
     for name, value in list(state.items()):
         if name not in own:
@@ -224,7 +233,7 @@ def copy_weights(model: nn.Module, checkpoint: Checkpoint, state: dict[str, Tens
                     f"{checkpoint.path}: not for this model: {name} is {_shape(value)} in the file "
                     f"and {_shape(own[name])} in the model"
                 )
-    foreign = [name for name in report.unexpected if name.startswith("blocks.")]
+    foreign = [name for name in report.unexpected if re.search(r"(^|\.)blocks\.", name)]
     if foreign:
         raise StvideoError(
             f"{checkpoint.path}: not for this model: it has {len(foreign)} block weights that the model lacks, "

@@ -1,6 +1,6 @@
 """STViT on Swin: semantic tokens take the place of the patches in the last two stages.
 
-Chang et al., CVPR 2023, arXiv 2303.08685, section 3.3 and appendix. The stem is convolutional. Stage 3 has some ordinary
+Chang et al., CVPR 2023, arXiv 2303.08685, section 3.3 and appendix. The stem is convolutional. Stage 3 has ordinary
 Swin layers, the STGM (two layers) and semantic layers that alternate attention inside one window's tokens and over
 all of them. Between stages 3 and 4 the semantic tokens get twice the channels and are not merged; stage 4 attends
 over all of them.

@@ -255,9 +255,10 @@ class SwinTransformer(nn.Module):
         """Weights of any known file in this model's parameter names."""
         return convert_swin_state(state)
 
+    @property
     def may_lack(self) -> str:
-        """Pattern of the weights that files of the classifier do not have."""
-        return r"^norm\d\." if self.features_only else r"(?!)"
+        """Pattern of the weights that files of the dense classifier do not have."""
+        return r"^norm\d\." if self.features_only else ""
 
     # The way through.
 

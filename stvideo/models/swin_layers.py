@@ -187,7 +187,7 @@ class SwinBlock(nn.Module):
         frames, rows, columns = x.shape[1:4]
         window, shift = fit_window((frames, rows, columns), self.window, self.shift)
         x = pad_to_multiple(x, window)
-        grid: Size3 = tuple(x.shape[1:4])
+        grid: Size3 = tuple(x.shape[1:4])  # type: ignore[assignment]
         mask = None
         if any(shift):
             x = x.roll([-step for step in shift], dims=(1, 2, 3))

@@ -1,9 +1,9 @@
 """Video Swin transformer, and STViT on it.
 
-Liu et al., "Video Swin Transformer", CVPR 2022, arXiv 2106.13230: patches of 2 x 4 x 4, windows of 8 x 7 x 7 with shifts in
-all three directions. STViT on it is the video experiment of arXiv 2303.08685: every frame of the token grid keeps its
-own semantic tokens in the last two stages. There the ordinary patch embedding stays, centres read the patches of
-their own frame, and semantic layers attend through time: one window's tokens of all frames, then all tokens.
+Liu et al., "Video Swin Transformer", CVPR 2022, arXiv 2106.13230: patches of 2 x 4 x 4, windows of 8 x 7 x 7 with
+shifts in all three directions. STViT on it is the video experiment of arXiv 2303.08685: every frame of the token grid
+keeps its own semantic tokens in the last two stages. There the ordinary patch embedding stays, centres read the patches
+of their own frame, and semantic layers attend through time: one window's tokens of all frames, then all tokens.
 """
 
 from __future__ import annotations
