@@ -1,20 +1,24 @@
-"""Show which parts of the frames a model used: a sheet of pictures and an overlay video for any video file.
+"""Show which parts of the frames a model used: a sheet of pictures, an overlay video and a web page to explore.
 
     python -m stvideo.visualize video.mp4 checkpoint=runs/k400_evit output=pictures
     python -m stvideo.visualize clips/ 'more/*.webm' checkpoint=model.safetensors output=pictures top_k=3
 
-For every video two files appear in output=, named after it:
+For every video these files appear in output=, named after it:
 
-    NAME_tokens.png   the clip that a one-clip evaluation takes (the middle of the video): sampled frames across,
-                      reduction layers down
-    NAME_tokens.mp4   every frame of the video at its own rate. The model runs on clips that follow each other until
-                      the video is covered; each frame shows the mask of the nearest frame that the model has seen
+    NAME_tokens.png    the clip that a one-clip evaluation takes (the middle of the video): sampled frames across,
+                       reduction layers down
+    NAME_tokens.mp4    every frame of the video at its own rate. The model runs on clips that follow each other until
+                       the video is covered; each frame shows the mask of the nearest frame that the model has seen
+    NAME_tokens.html   the clip of the sheet as one page without other files: scrub through frames and layers, point at
+                       a patch to see which token it became, where that token's other patches are, and its score
+    NAME_tokens.gif    on request: the MP4 in small
 
 Kept patches stay bright, fused ones are tinted, dropped ones dark; patches that share a token (semantic tokens) take a
 colour per token. What lies outside the model's crop is faded. Classes, normalisation, sampling and crop come from the
 checkpoint (a run folder, a .safetensors file or an official TimeSformer file). Further settings:
 
     top_k=5                               classes named on the sheet
+    visualize.outputs=[png,mp4,gif,html]  which files (default: all but the GIF)
     visualize.columns=8                   frames across the sheet
     visualize.layer=3                     layer that the MP4 shows (default: the last one that reduces)
     visualize.video_side=1280             larger videos are scaled down to this longer side in the MP4
@@ -24,24 +28,28 @@ checkpoint (a run folder, a .safetensors file or an official TimeSformer file). 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from stvideo import cli
 from stvideo.data.decode import Video, VideoInfo, open_video
-from stvideo.drawing.encode import VideoWriter
+from stvideo.drawing.encode import GifWriter, VideoWriter
 from stvideo.drawing.geometry import Crop, fit
 from stvideo.drawing.overlay import FramePainter
-from stvideo.drawing.sheet import CELL_HEIGHT, CELL_WIDTH, draw_sheet
+from stvideo.drawing.page import FRAME_BOX, draw_page, save_page
+from stvideo.drawing.sheet import draw_sheet
 from stvideo.drawing.states import LayerStates, layer_states
-from stvideo.errors import StvideoError
+from stvideo.errors import StvideoError, nearest
 from stvideo.inference import Predictor, Window, load_predictor
 from stvideo.inputs import collect_videos, for_each, output_folder, output_names
 
+OUTPUTS = ("png", "mp4", "gif", "html")
 FRAMES_BYTES = 192 * 2**20  # decoded frames held at a time
 
 
@@ -50,48 +58,78 @@ def main(argv: list[str] | None = None) -> int:
     positional, overrides = cli.split_arguments(argv, __doc__ or "")
     videos = collect_videos(positional, "visualize")
     predictor = load_predictor(overrides)
+    wanted_outputs(predictor)
     output = output_folder(overrides, "visualize writes pictures")
     names = output_names(videos)
     return for_each(videos, lambda video: visualize(video, predictor, output, names[video]), "visualised")
 
 
 def visualize(path: Path, predictor: Predictor, output: Path, name: str) -> None:
-    """Write the sheet and the overlay video of one video.
+    """Write the pictures of one video.
 
     Raises:
         StvideoError: the video cannot be read, or a file not be written.
     """
-    settings = predictor.config.visualize
+    targets = {kind: output / f"{name}_tokens.{kind}" for kind in OUTPUTS if kind in wanted_outputs(predictor)}
+    gaps = ""
     with open_video(path, predictor.data.decoder, predictor.data.timeout) as video:
         info = video.info
-        sheet_path, overlay_path = output / f"{name}_tokens.png", output / f"{name}_tokens.mp4"
-        for target in (sheet_path, overlay_path):
+        for target in targets.values():
             _keep_input(target, path)
         indices = predictor.indices(info)
         probabilities, trace = predictor.run(predictor.read_clip(video, indices))
         states = layer_states(trace)
-        choose_layer(states, settings.layer)
+        choose_layer(states, predictor.config.visualize.layer)  # a wrong layer is told before anything is written
         predictions = predictor.top(probabilities, predictor.config.top_k)
-        # Twice the size of a cell is enough for a sharp picture, whatever the video's resolution.
-        frames = video.read([int(i) for i in indices], size=_shrunk(info, 2 * CELL_WIDTH, 2 * CELL_HEIGHT)).numpy()
-        sheet = draw_sheet(
-            frames,
-            states,
-            predictor.crop(info.width, info.height),
-            title=path.name,
-            subtitle=_describe(predictor, info, indices),
-            predictions=predictions,
-            frame_labels=[f"frame {i} · {i / info.fps:.2f} s" for i in indices],
-            columns=settings.columns,
-        )
-        _save(sheet, sheet_path)
-        gaps = write_overlay(video, info, predictor, overlay_path)
+        if "png" in targets or "html" in targets:
+            frames = video.read([int(i) for i in indices], size=_shrunk(info, *FRAME_BOX)).numpy()
+            write_clip(targets, frames, states, predictions, predictor, info, path.name, indices)
+        if "mp4" in targets or "gif" in targets:
+            gaps = write_overlay(video, info, predictor, targets.get("mp4"), targets.get("gif"))
     best = f"{predictions[0][0]} {predictions[0][1]:.1%}" if predictions else predictor.name
-    print(f"{path}: {best} -> {sheet_path}, {overlay_path}", flush=True)
+    print(f"{path}: {best} -> {', '.join(str(target) for target in targets.values())}", flush=True)
     if not any(row.reduces for row in states):
         print(f"{path}: the model reduces nothing: every patch is a token of its own", flush=True)
     if gaps:
         print(f"{path}: long video: {gaps}; visualize.max_clips= sets how many clips are run", flush=True)
+
+
+def wanted_outputs(predictor: Predictor) -> list[str]:
+    """``visualize.outputs``, checked."""
+    outputs = predictor.config.visualize.outputs
+    for kind in outputs:
+        if kind not in OUTPUTS:
+            raise StvideoError(
+                f"visualize.outputs: unknown {kind!r}{nearest(kind, OUTPUTS)}: choose from {', '.join(OUTPUTS)}"
+            )
+    if not outputs:
+        raise StvideoError(f"visualize.outputs=[]: nothing to write; choose from {', '.join(OUTPUTS)}")
+    return outputs
+
+
+def write_clip(
+    targets: dict[str, Path],
+    frames: NDArray[np.uint8],
+    states: Sequence[LayerStates],
+    predictions: list[tuple[str, float]],
+    predictor: Predictor,
+    info: VideoInfo,
+    title: str,
+    indices: NDArray[np.int64],
+) -> None:
+    """Write the sheet and the page of one clip, as far as ``targets`` has them."""
+    crop = predictor.crop(info.width, info.height)
+    subtitle = _describe(predictor, info, indices)
+    labels = [f"frame {i} · {i / info.fps:.2f} s" for i in indices]
+    try:
+        if "png" in targets:
+            columns = predictor.config.visualize.columns
+            draw_sheet(frames, states, crop, title, subtitle, predictions, labels, columns).save(targets["png"])
+        if "html" in targets:
+            save_page(draw_page(frames, states, crop, title, subtitle, predictions, labels, indices), targets["html"])
+    except OSError as error:
+        where = targets.get("png", targets.get("html"))
+        raise StvideoError(f"{where}: cannot be written: {error.strerror or error}") from None
 
 
 def choose_layer(states: Sequence[LayerStates], layer: int | None) -> LayerStates:
@@ -109,7 +147,7 @@ def choose_layer(states: Sequence[LayerStates], layer: int | None) -> LayerState
     return next((row for row in reversed(states) if row.reduces), states[-1])
 
 
-def write_overlay(video: Video, info: VideoInfo, predictor: Predictor, path: Path) -> str:
+def write_overlay(video: Video, info: VideoInfo, predictor: Predictor, mp4: Path | None, gif: Path | None) -> str:
     """Write every frame of the video with the mask of the nearest sampled frame, holding a few frames at a time.
 
     Returns:
@@ -121,21 +159,33 @@ def write_overlay(video: Video, info: VideoInfo, predictor: Predictor, path: Pat
     size = _shrunk(info, settings.video_side, settings.video_side)
     height, width = size or (info.height, info.width)
     crop = predictor.crop(info.width, info.height).scaled(width, height)
-    with (
-        VideoWriter(path, info.fps, width, height) as writer,
-        tqdm(total=info.num_frames, unit="frame", desc=path.name, leave=False, disable=None) as bar,
-    ):
+    with ExitStack() as stack:
+        writers: list[VideoWriter | GifWriter] = []
+        if mp4 is not None:
+            writers.append(stack.enter_context(VideoWriter(mp4, info.fps, width, height)))
+        if gif is not None:
+            writers.append(stack.enter_context(GifWriter(gif, info.fps, info.num_frames)))
+        bar = stack.enter_context(tqdm(total=info.num_frames, unit="frame", leave=False, disable=None))
         for number, window in enumerate(every):
             painters = _painters(video, predictor, window, crop) if number in chosen else []
-            step = max(8, FRAMES_BYTES // (3 * width * height))
-            for start in range(window.start, window.stop, step):
-                block = range(start, min(start + step, window.stop))
-                for frame, picture in zip(block, video.read(block, size=size).numpy(), strict=True):
-                    writer.write(painters[window.nearest(frame)](picture) if painters else picture)
-                    bar.update()
+            for frame, picture in _frames(video, window, size, (height, width)):
+                painted = painters[window.nearest(frame)](picture) if painters else picture
+                for writer in writers:
+                    writer.write(painted)
+                bar.update()
     if len(chosen) == len(every):
         return ""
     return f"{len(chosen)} of {len(every)} clips were run, frames of the others are shown without a mask"
+
+
+def _frames(
+    video: Video, window: Window, size: tuple[int, int] | None, pixels: tuple[int, int]
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Number and picture of every frame of a window, a limited number of them in memory."""
+    step = max(8, FRAMES_BYTES // (3 * pixels[0] * pixels[1]))
+    for start in range(window.start, window.stop, step):
+        block = range(start, min(start + step, window.stop))
+        yield from zip(block, video.read(block, size=size).numpy(), strict=True)
 
 
 def _painters(video: Video, predictor: Predictor, window: Window, crop: Crop) -> list[Any]:
@@ -165,13 +215,6 @@ def _keep_input(target: Path, source: Path) -> None:
     """Never write over the video that is being read."""
     if target.exists() and target.samefile(source):
         raise StvideoError(f"{source}: its picture would overwrite it; choose another output= folder")
-
-
-def _save(sheet: Any, path: Path) -> None:
-    try:
-        sheet.save(path)
-    except OSError as error:
-        raise StvideoError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
 if __name__ == "__main__":

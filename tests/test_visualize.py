@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from stvideo import cli
 from stvideo.data.decode import probe
@@ -16,6 +16,7 @@ from stvideo.drawing.geometry import Crop, fit
 from stvideo.drawing.sheet import CELL_HEIGHT, CELL_WIDTH
 from stvideo.errors import StvideoError
 from stvideo.visualize import main
+from tests.browser import Browser
 from tests.painted_videos import center_crop, decode, painted_frames, write_rotated_video, write_video
 from tests.steered import save_brightness_model, save_random_model
 
@@ -129,6 +130,7 @@ def test_every_method_goes_through_the_same_picture_maker(tmp_path, capsys, redu
         assert stream.frames == 10 and abs(float(stream.average_rate) - 30000 / 1001) < 1e-3
         assert (stream.width, stream.height) == (64, 48)
     assert Image.open(tmp_path / "out" / "clip_tokens.png").width > 1000
+    assert "clip.mp4" in (tmp_path / "out" / "clip_tokens.html").read_text()
 
 
 def test_large_video_is_scaled_down_in_the_overlay(tmp_path, brightest):
@@ -151,7 +153,38 @@ def test_videos_of_the_same_name_do_not_overwrite_each_other(tmp_path, brightest
         (tmp_path / folder).mkdir()
         write_video(tmp_path / folder / "clip.mp4", painted_frames(2, 64, 48, (0, 1, 2)))
     assert main([str(tmp_path / "a"), str(tmp_path / "b"), f"checkpoint={brightest}", f"output={tmp_path}/out"]) == 0
-    assert len(list((tmp_path / "out").iterdir())) == 4
+    assert len(list((tmp_path / "out").iterdir())) == 6
+
+
+def test_only_the_wanted_files_are_written(tmp_path, brightest):
+    video = write_video(tmp_path / "clip.mp4", painted_frames(8, 64, 48, (0, 1, 2)))
+    main([str(video), f"checkpoint={brightest}", f"output={tmp_path}/out", "visualize.outputs=[gif]"])
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["clip_tokens.gif"]
+    with Image.open(tmp_path / "out" / "clip_tokens.gif") as image:  # frame 0; 3 and 6 are alike and become one
+        frames = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(image)]
+    lit = [[tuple(p) for p in np.argwhere(patch_levels(f, center_crop(64, 48)) > 70)] for f in frames]
+    assert lit == [[(1, 2)], []]
+
+
+def test_the_page_shows_the_patch_where_the_sheet_does(tmp_path, brightest):
+    place = (4, 2, 1)
+    video = write_video(tmp_path / "clip.mp4", painted_frames(8, 96, 64, place))
+    main([str(video), f"checkpoint={brightest}", f"output={tmp_path}", "visualize.outputs=[html]"])
+    read = """const c = document.getElementById("frame"), s = c.getContext("2d");
+        const [left, top, width, height] = arguments[0].map((v) => v * c.width);
+        const found = [];
+        for (let y = 0; y < 4; y++) for (let x = 0; x < 4; x++) {
+            const at = [left + (x + 0.5) * width / 4, top + (y + 0.5) * height / 4].map(Math.floor);
+            if (s.getImageData(at[0], at[1], 1, 1).data[0] > 70) found.push([y, x]);
+        }
+        return found"""
+    crop = center_crop(96, 64)
+    with Browser() as browser:
+        browser.open(tmp_path / "clip_tokens.html")
+        for number in range(4):
+            found = browser.run(read, [v / 96 for v in (crop.left, crop.top, crop.width, crop.height)])
+            assert found == ([list(place[1:])] if number == SAMPLED.index(place[0]) else [])
+            browser.press("right")
 
 
 def test_the_others_go_on_when_one_fails(tmp_path, brightest, capsys):
@@ -161,7 +194,11 @@ def test_the_others_go_on_when_one_fails(tmp_path, brightest, capsys):
     assert main([*arguments, f"checkpoint={brightest}", f"output={tmp_path / 'out'}"]) == 1
     err = capsys.readouterr().err
     assert len(err.strip().splitlines()) == 3 and "1 of 3 videos visualised, 2 failed" in err
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["good_tokens.mp4", "good_tokens.png"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "good_tokens.html",
+        "good_tokens.mp4",
+        "good_tokens.png",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -178,6 +215,7 @@ def test_the_others_go_on_when_one_fails(tmp_path, brightest, capsys):
         (["clip.mp4", "checkpoint=MODEL", "output=out", "visualize.layer=3"], "layers with one: 0"),
         (["clip.mp4", "checkpoint=MODEL", "output=out", "visualize.colums=3"], "did you mean 'visualize.columns'"),
         (["clip.mp4", "checkpoint=MODEL", "output=out", "data.flip=true"], "data.flip: has no effect"),
+        (["clip.mp4", "checkpoint=MODEL", "output=out", "visualize.outputs=[pgn]"], "did you mean 'png'"),
         (["*.avi", "checkpoint=MODEL", "output=out"], "no file matches"),
         (["empty", "checkpoint=MODEL", "output=out"], "no video file in this folder"),
     ],

@@ -1,14 +1,16 @@
-"""Write frames as an H.264 file, one at a time."""
+"""Write frames as an H.264 file or as a GIF, one at a time."""
 
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 
 import av
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from stvideo.errors import StvideoError
 
@@ -67,3 +69,60 @@ class VideoWriter:
             raise StvideoError(f"{self.path}: cannot be written: {problem.strerror or problem}") from None
         finally:
             self._temporary.unlink(missing_ok=True)
+
+
+GIF_SIDE = 400  # pixels of the longer side
+GIF_FRAMES = 150
+GIF_RATE = 10  # frames a second at most
+
+
+class GifWriter:
+    """A GIF that plays in real time: at most `GIF_FRAMES` frames of the video, spread over all of it, made small.
+
+    GIF has 256 colours a frame and no compression to speak of, so it is for short videos; the MP4 is the exact one.
+
+    Args:
+        path: the file; it appears when the block ends without an error.
+        fps: rate at which `write` is called.
+        count: how often it will be called.
+
+    Raises:
+        StvideoError: the file cannot be written.
+    """
+
+    def __init__(self, path: Path, fps: float, count: int) -> None:
+        self.path, self.fps, self.count = path, fps, count
+        self.step = max(1, round(fps / GIF_RATE), -(-count // GIF_FRAMES))
+        self._frames: list[Image.Image] = []
+        self._starts: list[int] = []
+        self._written = 0
+
+    def write(self, frame: NDArray[np.uint8]) -> None:
+        """Append one (height, width, 3) uint8 RGB frame, or pass it over."""
+        if self._written % self.step == 0:
+            image = Image.fromarray(frame)
+            image.thumbnail((GIF_SIDE, GIF_SIDE))
+            self._frames.append(image.quantize(256, dither=Image.Dither.NONE))
+            self._starts.append(self._written)
+        self._written += 1
+
+    def __enter__(self) -> GifWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None or not self._frames:
+            return
+        # GIF counts in hundredths of a second: round the times, not the steps between them, so that none is lost.
+        times = [round(100 * start / self.fps) for start in [*self._starts, self._written]]
+        durations = [10 * max(2, after - before) for before, after in pairwise(times)]
+        temporary = self.path.with_name(f".{self.path.name}.part")
+        try:
+            first, *rest = self._frames
+            first.save(temporary, "GIF", save_all=True, append_images=rest, duration=durations, loop=0)
+            temporary.replace(self.path)
+        except OSError as problem:
+            raise StvideoError(f"{self.path}: cannot be written: {problem.strerror or problem}") from None
+        finally:
+            temporary.unlink(missing_ok=True)

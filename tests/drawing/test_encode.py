@@ -5,8 +5,9 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from PIL import Image, ImageSequence
 
-from stvideo.drawing.encode import VideoWriter
+from stvideo.drawing.encode import GifWriter, VideoWriter
 from stvideo.errors import StvideoError
 
 
@@ -47,3 +48,20 @@ def test_a_failure_leaves_nothing_behind(tmp_path):
 def test_a_folder_that_is_not_there_is_one_line(tmp_path):
     with pytest.raises(StvideoError, match=r"no/out\.mp4: cannot be written"):
         VideoWriter(tmp_path / "no" / "out.mp4", 25, 32, 32)
+
+
+@pytest.mark.parametrize("count,fps", [(1, 25), (30, 30), (400, 24), (7, 3)])
+def test_gif_plays_as_long_as_the_video(tmp_path, count, fps):
+    with GifWriter(tmp_path / "out.gif", fps, count) as writer:
+        for number in range(count):
+            frame = np.full((60, 900, 3), number * 255 // count, np.uint8)
+            writer.write(frame)
+    with Image.open(tmp_path / "out.gif") as image:
+        assert image.size == (400, 27) and image.n_frames <= 150
+        total, levels = 0, []
+        for frame in ImageSequence.Iterator(image):
+            total += frame.info["duration"]
+            levels.append(int(np.asarray(frame.convert("RGB")).mean()))
+    assert total == pytest.approx(1000 * count / fps, abs=25)
+    assert levels == sorted(levels)
+    assert [p.name for p in tmp_path.iterdir()] == ["out.gif"]
