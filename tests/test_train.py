@@ -1,8 +1,10 @@
 """The training command: from files to checkpoints, exact resume, two processes, and one line for every mistake."""
 
 import json
+import os
 import re
 import signal
+import socket
 import subprocess
 from pathlib import Path
 
@@ -134,30 +136,23 @@ def test_resumed_run_equals_uninterrupted_one(uninterrupted, data, config, tmp_p
 
 def test_killed_run_equals_uninterrupted_one(uninterrupted, data, config, tmp_path):
     arguments = [config, *TINY, *data, *RANDOM, f"output={tmp_path}", "train.checkpoint_every_steps=1"]
-    process = subprocess.Popen(
-        command("train", *arguments), stdout=subprocess.PIPE, text=True, cwd=REPOSITORY, env=environment()
-    )
-    for line in process.stdout:
-        if line.startswith("step 3/"):
-            break
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process = start(*arguments)
+    wait_for(process, "step 3/")
+    process.kill()
+    process.communicate()
     assert run_here("train", *arguments, "train.max_steps=7") == 0
     assert read_log(tmp_path, "event")[0]["event"] == "resumed"
     assert_same_state(uninterrupted, tmp_path, 7)
 
 
-def test_sigterm_writes_a_checkpoint_and_says_so(data, config, tmp_path):
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_a_signal_writes_a_checkpoint_and_says_so(data, config, tmp_path, name):
     arguments = [config, *TINY, *data, f"output={tmp_path}", "train.epochs=1000", "train.eval_every_epochs=1000"]
-    process = subprocess.Popen(
-        command("train", *arguments), stdout=subprocess.PIPE, text=True, cwd=REPOSITORY, env=environment()
-    )
-    for line in process.stdout:
-        if line.startswith("step 2/"):
-            break
-    process.send_signal(signal.SIGTERM)
+    process = start(*arguments)
+    wait_for(process, "step 2/")
+    process.send_signal(getattr(signal, name))
     rest, _ = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM
+    assert process.returncode == 128 + getattr(signal, name)
     assert "the same command continues this run" in rest
     saved = json.loads((tmp_path / "last" / "training_state" / "progress.json").read_text())["progress"]
     assert saved["step"] == read_log(tmp_path, "train")[-1]["step"] >= 2
@@ -207,7 +202,7 @@ def test_a_run_is_the_same_however_it_is_split(data, config, tmp_path):
     train("two", "train.max_steps=4")
     assert len(read_log(tmp_path / "two", "train")) == 4  # one log, from the first process
     (resumed,) = read_log(tmp_path / "two", "event")[1:-1]
-    assert "processes was 2, is 1" in resumed["differences"]
+    assert "  changed since: processes was 2, is 1" in resumed["differences"]
     reference = state_of(tmp_path / "one", 4)
     for name in ("two", "accumulated"):
         for key, value in state_of(tmp_path / name, 4).items():
@@ -226,6 +221,72 @@ def test_launcher_that_starts_one_process_is_found_out(data, config, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "asked for 2 processes and started 1" in done.stderr
+
+
+# ---- failures of the machine ----
+
+
+def start(*arguments, environment_of_rank=None):
+    """A training command in the background."""
+    return subprocess.Popen(
+        command("train", *arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=REPOSITORY,
+        env=environment() | (environment_of_rank or {}),
+    )
+
+
+def wait_for(process, start_of_line):
+    for line in process.stdout:
+        if line.startswith(start_of_line):
+            return
+    raise AssertionError(process.stderr.read())
+
+
+def children(process):
+    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+def test_a_loss_that_is_not_finite_is_skipped_a_few_times_and_then_stops_the_run(data, config, tmp_path, capsys):
+    arguments = [config, *TINY, *data, f"output={tmp_path}", "train.lr=1e30", "train.max_bad_steps=2"]
+    assert run_here("train", *arguments) == 2
+    message = capsys.readouterr().err
+    assert "the gradient was not finite for 3 steps in a row" in message
+    records = [json.loads(line) for line in (tmp_path / "bad_steps.jsonl").read_text().splitlines()]
+    assert len(records) == 3
+    assert all(len(record["videos"]) == 4 and Path(record["videos"][0]).exists() for record in records)
+    assert load_file(tmp_path / "bad_state.safetensors")
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+def test_a_killed_loader_worker_is_one_line(data, config, tmp_path):
+    process = start(config, *TINY, *data, f"output={tmp_path}", "train.epochs=1000", "data.workers=1")
+    wait_for(process, "step 2/")
+    for pid in children(process):
+        if b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(pid, signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert len(errors.strip().splitlines()) == 1, errors
+    assert "a data worker died" in errors
+
+
+def test_when_one_process_dies_the_others_stop(data, config, tmp_path):
+    arguments = [config, *TINY, *data, f"output={tmp_path}", "train.epochs=1000", "data.batch_size=2"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    first, second = (start(*arguments, environment_of_rank={**common, "RANK": r, "LOCAL_RANK": r}) for r in "01")
+    wait_for(first, "step 2/")
+    second.kill()
+    _, errors = first.communicate(timeout=60)
+    second.communicate()
+    assert first.returncode == 2
+    assert "another process of this run has gone" in errors
+    assert "Traceback" not in errors
 
 
 # ---- what goes wrong ----

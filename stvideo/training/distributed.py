@@ -18,7 +18,11 @@ ACCELERATORS = ("cuda", "xpu", "npu", "mps")
 
 
 def start_accelerator(
-    *, precision: str = "fp32", output: str | Path = ".", trackers: list[str] | None = None, timeout_minutes: float = 30.0
+    *,
+    precision: str = "fp32",
+    output: str | Path = ".",
+    trackers: list[str] | None = None,
+    timeout_minutes: float = 30.0,
 ) -> Accelerator:
     """An `Accelerator` for however many processes the launcher started.
 

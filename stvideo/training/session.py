@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -232,16 +233,30 @@ class Session:
             self._log_window(result)
 
     def _watch(self, result: StepResult) -> None:
-        """Stop when the gradient fails too often to be chance."""
-        limit = self.config.train.max_bad_steps
-        self.bad_steps = self.bad_steps + 1 if result.skipped else 0
-        if result.skipped:
-            self.log.event(self.progress.step, "skipped: gradient not finite", loss=result.loss / result.clips)
-        if self.bad_steps > limit:
-            raise StvideoError(
-                f"step {self.progress.step}: the gradient was not finite for {self.bad_steps} steps in a row; lower "
-                "train.lr, set train.clip_grad_norm, or use train.precision=bf16"
-            )
+        """Note the videos of a step whose gradient was not finite; stop when that happens too often to be chance."""
+        if not result.skipped:
+            self.bad_steps = 0
+            return
+        self.bad_steps += 1
+        step, loss = self.progress.step, result.loss / result.clips
+        self.log.event(step, "skipped: gradient not finite", loss=loss)
+        record = {
+            "step": step,
+            "process": self.accelerator.process_index,
+            "loss": str(loss),
+            "videos": [str(self.train_set.path(video)) for video in result.videos],
+        }
+        with (self.run.path / "bad_steps.jsonl").open("a", encoding="utf-8") as file:  # every process writes its own
+            file.write(json.dumps(record) + "\n")
+        if self.bad_steps <= self.config.train.max_bad_steps:
+            return
+        if self.accelerator.is_main_process:
+            self.networks.write(self.run.path / "bad_state.safetensors", {"step": step})
+        raise StvideoError(
+            f"step {step}: the gradient was not finite for {self.bad_steps} steps in a row; lower train.lr, set "
+            "train.clip_grad_norm, or use train.precision=bf16. The videos are in bad_steps.jsonl and the weights in "
+            f"bad_state.safetensors of {self.run.path}"
+        )
 
     def _log_window(self, result: StepResult) -> None:
         elapsed = time.perf_counter() - self.window_started

@@ -26,6 +26,7 @@ class StepResult:
         substituted: how many of them stand in for an unreadable video.
         grad_norm: of the global gradient, before clipping.
         skipped: the gradient was not finite and the weights were left alone.
+        videos: numbers of the videos that this process saw.
     """
 
     loss: float
@@ -34,6 +35,7 @@ class StepResult:
     substituted: int
     grad_norm: float
     skipped: bool
+    videos: list[int]
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
@@ -65,6 +67,7 @@ def take_step(
     """
     optimizer.zero_grad()
     losses, correct, clips, substituted = 0.0, 0.0, 0, 0
+    videos: list[int] = []
     for number, batch in enumerate(batches):
         is_last = number == len(batches) - 1
         with nullcontext() if is_last else accelerator.no_sync(model):
@@ -77,6 +80,7 @@ def take_step(
         losses += float(loss.detach()) * len(clip)
         correct += float((logits.detach().argmax(dim=1) == hard).sum())
         clips += len(clip)
+        videos += batch["index"].tolist()
         substituted += int(batch["substituted"].sum()) if "substituted" in batch else 0
     limit = math.inf if clip_grad_norm is None else clip_grad_norm
     norm: Any = accelerator.clip_grad_norm_(model.parameters(), limit)
@@ -84,4 +88,4 @@ def take_step(
     finite = math.isfinite(grad_norm)
     if finite or accelerator.scaler is not None:  # the fp16 scaler skips by itself and lowers its scale
         optimizer.step()
-    return StepResult(losses, correct, clips, substituted, grad_norm, skipped=not finite)
+    return StepResult(losses, correct, clips, substituted, grad_norm, not finite, videos)
