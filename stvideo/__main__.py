@@ -1,0 +1,5 @@
+"""``python -m stvideo VERB ...`` is the ``stvideo`` command."""
+
+from stvideo.console import run
+
+run()
