@@ -68,7 +68,7 @@ class Size:
     fine_tuning_epochs: int
 
 
-FULL = Size(train_per_class=600, test_per_class=60, epochs=5, fine_tuning_epochs=3)
+FULL = Size(train_per_class=600, test_per_class=60, epochs=4, fine_tuning_epochs=2)
 SHORT = Size(train_per_class=16, test_per_class=4, epochs=2, fine_tuning_epochs=1)
 
 

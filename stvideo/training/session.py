@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +17,8 @@ from accelerate.utils import broadcast_object_list
 
 from stvideo import cli
 from stvideo.config import Config
-from stvideo.data.datasets import build_dataset
-from stvideo.data.loader import build_loader
+from stvideo.data.datasets import VideoDataset, build_dataset
+from stvideo.data.loader import Loader, build_loader
 from stvideo.errors import StvideoError
 from stvideo.training.build import Networks, build_networks, checkpoint_metadata
 from stvideo.training.checkpoint import (
@@ -33,7 +32,7 @@ from stvideo.training.checkpoint import (
 from stvideo.training.checks import parse_views
 from stvideo.training.clips import ClipPreparer
 from stvideo.training.evaluation import evaluate_model
-from stvideo.training.faults import explain
+from stvideo.training.faults import explain, note_bad_step
 from stvideo.training.log import Throughput, TrainingLog
 from stvideo.training.optimizer import build_optimizer, peak_learning_rate, set_learning_rate
 from stvideo.training.run_folder import RunFolder
@@ -68,7 +67,7 @@ class Session:
     # ---- building ----
 
     def _open_data(self) -> None:
-        config, accelerator = self.config, self.accelerator
+        config = self.config
         self.train_set = build_dataset(config.data, split="train", seed=config.train.seed)
         self.val_set = None
         if config.data.val:
@@ -78,16 +77,8 @@ class Session:
                     f"data.train has {len(self.train_set.classes)} classes and data.val {len(self.val_set.classes)}, "
                     "or in another order; name them once for both with data.classes"
                 )
-        self.loader = build_loader(
-            self.train_set,
-            batch_size=config.data.batch_size,
-            workers=config.data.workers,
-            seed=config.train.seed,
-            rank=accelerator.process_index,
-            world_size=accelerator.num_processes,
-            train=True,
-        )
-        self.global_batch = config.data.batch_size * accelerator.num_processes * config.train.accumulation_steps
+        self.loader = self._build_loader(self.train_set, config.data.batch_size)
+        self.global_batch = config.data.batch_size * self.accelerator.num_processes * config.train.accumulation_steps
         self.videos_per_step = self.global_batch // config.data.clips_per_video
         self.steps_per_epoch = len(self.train_set) // self.videos_per_step
         if self.steps_per_epoch == 0:
@@ -99,6 +90,16 @@ class Session:
         if config.train.max_steps is not None:
             self.total_steps = min(self.total_steps, config.train.max_steps)
         self.peak_lr = peak_learning_rate(config.train, self.global_batch)
+
+    def _build_loader(self, dataset: VideoDataset, batch_size: int) -> Loader:
+        return build_loader(
+            dataset,
+            batch_size=batch_size,
+            workers=self.config.data.workers,
+            seed=self.config.train.seed,
+            rank=self.accelerator.process_index,
+            world_size=self.accelerator.num_processes,
+        )
 
     def _choose_checkpoint(self) -> Path | None:
         """Where to continue from; decided on the first process, for all."""
@@ -227,36 +228,12 @@ class Session:
         self.window_correct += correct
         self.window_clips += clips
         self.epoch_substituted += substituted
-        self._watch(result)
+        self.bad_steps = self.bad_steps + 1 if result.skipped else 0
+        if result.skipped:
+            note_bad_step(self, result)
         self.log.advance(self.progress.step)
         if self.progress.step % self.config.train.log_every_steps == 0 or self.progress.step == self.total_steps:
             self._log_window(result)
-
-    def _watch(self, result: StepResult) -> None:
-        """Note the videos of a step whose gradient was not finite; stop when that happens too often to be chance."""
-        if not result.skipped:
-            self.bad_steps = 0
-            return
-        self.bad_steps += 1
-        step, loss = self.progress.step, result.loss / result.clips
-        self.log.event(step, "skipped: gradient not finite", loss=loss)
-        record = {
-            "step": step,
-            "process": self.accelerator.process_index,
-            "loss": str(loss),
-            "videos": [str(self.train_set.path(video)) for video in result.videos],
-        }
-        with (self.run.path / "bad_steps.jsonl").open("a", encoding="utf-8") as file:  # every process writes its own
-            file.write(json.dumps(record) + "\n")
-        if self.bad_steps <= self.config.train.max_bad_steps:
-            return
-        if self.accelerator.is_main_process:
-            self.networks.write(self.run.path / "bad_state.safetensors", {"step": step})
-        raise StvideoError(
-            f"step {step}: the gradient was not finite for {self.bad_steps} steps in a row; lower train.lr, set "
-            "train.clip_grad_norm, or use train.precision=bf16. The videos are in bad_steps.jsonl and the weights in "
-            f"bad_state.safetensors of {self.run.path}"
-        )
 
     def _log_window(self, result: StepResult) -> None:
         elapsed = time.perf_counter() - self.window_started
@@ -312,15 +289,7 @@ class Session:
         config = self.config
         assert self.val_set is not None
         clips, crops = parse_views(config.evaluate.during_training)
-        loader = build_loader(
-            self.val_set,
-            batch_size=config.evaluate.batch_size or config.data.batch_size,
-            workers=config.data.workers,
-            seed=config.train.seed,
-            rank=self.accelerator.process_index,
-            world_size=self.accelerator.num_processes,
-            train=False,
-        )
+        loader = self._build_loader(self.val_set, config.evaluate.batch_size or config.data.batch_size)
         num_videos = len(self.val_set) // (clips * crops)
         outcome = evaluate_model(
             self.networks.evaluated,
