@@ -58,6 +58,7 @@ def train(config: Config) -> int:
                 session.evaluate()
             session.save()
             if session.stopping:
+                session.log.event(session.progress.step, "stopped by a signal")
                 session.log.say("stopped by a signal with a checkpoint; the same command continues this run")
                 return stop.exit_status
         session.summarize()

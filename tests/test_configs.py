@@ -1,5 +1,6 @@
 """Every ready configuration is readable, runs with the command in its first line, and its model can be built."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,17 @@ def test_flips_are_off_where_left_and_right_matter(path):
     config = load_config(path)
     if "ssv2" in path.stem or path.stem == "demo":
         assert not config.data.flip
+
+
+@pytest.mark.parametrize("path", sorted((CONFIGS[0].parent / "accelerate").glob("*.yaml")), ids=lambda path: path.stem)
+def test_launcher_settings_are_what_accelerate_reads(path):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    settings = load_config_from_file(str(path))
+    assert f"--config_file configs/accelerate/{path.name}" in path.read_text()
+    assert settings.num_processes == {"one_gpu": 1, "8_gpus": 8, "2x8_gpus": 16, "fsdp": 8}[path.stem]
+
+
+def test_the_slurm_script_is_valid_shell():
+    script = CONFIGS[0].parent / "accelerate" / "slurm.sh"
+    assert subprocess.run(["bash", "-n", str(script)], capture_output=True).returncode == 0
