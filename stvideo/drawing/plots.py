@@ -19,6 +19,7 @@ DPI = 130
 def new_figure(width: float, height: float) -> Figure:
     """A figure of a size in inches that never touches matplotlib's global state."""
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)  # type: ignore[union-attr, call-arg]
     FigureCanvasAgg(figure)
     return figure
 

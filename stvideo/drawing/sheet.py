@@ -44,7 +44,7 @@ class Sheet:
 
     def save(self, path: Path) -> None:
         """Write a PNG, to a temporary name first."""
-        temporary = path.with_name(path.name + ".part")
+        temporary = path.with_name(f".{path.name}.part")
         Image.fromarray(self.image).save(temporary, format="PNG", optimize=True)
         temporary.replace(path)
 

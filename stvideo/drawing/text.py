@@ -35,6 +35,19 @@ def plain(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1].rstrip("\\") + "…"
 
 
+def wrap(text: str, width: float, with_font: ImageFont.FreeTypeFont, most: int = 2) -> list[str]:
+    """``text`` in at most ``most`` lines of ``width`` pixels, broken at spaces; the last one is shortened."""
+    lines: list[str] = []
+    words = text.split()
+    while words and len(lines) < most - 1:
+        count = len(words)
+        while count > 1 and with_font.getlength(" ".join(words[:count])) > width:
+            count -= 1
+        lines.append(shorten(" ".join(words[:count]), width, with_font))
+        words = words[count:]
+    return [*lines, shorten(" ".join(words), width, with_font)] if words else lines
+
+
 def write(
     draw: ImageDraw.ImageDraw,
     position: tuple[float, float],
