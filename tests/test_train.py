@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,28 @@ def test_the_model_learns(data, config, tmp_path):
     losses = [record["loss"] for record in read_log(tmp_path, "train")]
     assert sum(losses[-4:]) < 0.3 * sum(losses[:4])
     assert read_log(tmp_path, "evaluation")[-1]["top1"] > 80
+
+
+def test_fine_tuning_and_distilling_a_reduced_model_from_a_dense_run(data, config, tmp_path, capsys):
+    dense, reduced = tmp_path / "dense", tmp_path / "reduced"
+    assert run_here("train", config, *TINY, *data, f"output={dense}", "train.max_steps=2") == 0
+    evit = "model.reduction.evit={keep_rate: 0.5, layers: [1], shrink_start_epoch: 0.25, shrink_epochs: 1}"
+    start = [f"init={dense}", f"train.teacher={dense}", evit, "train.label_smoothing=0.1", "train.layer_decay=0.8"]
+    assert run_here("train", config, *TINY, *data, *start, f"output={reduced}", "train.epochs=2") == 0
+    printed = capsys.readouterr().out
+    assert "weights loaded" in printed
+    assert f"distilling from {dense}" in printed
+    rates = [record["evit/keep_rate"] for record in read_log(reduced, "train")]
+    assert rates[0] == rates[1] == 1.0  # counted in epochs of four steps, changed at every one of them
+    assert all(a > b for a, b in pairwise(rates[1:6]))
+    assert rates[-1] == 0.5
+    assert (
+        run_here(
+            "train", config, *TINY, *data, f"train.teacher={dense}", "data.mean=[0,0,0]", f"output={tmp_path / 'other'}"
+        )
+        == 2
+    )
+    assert_one_line(capsys, r"train.teacher=.*data.mean=\[0.45.*this run has \[0.0")
 
 
 # ---- exact resume ----
@@ -323,6 +346,7 @@ def assert_one_line(capsys, pattern):
         ("model.reduction.evit={layers: [7]}", r"evit.*layer.*7"),
         ("model.reduction.stgm={layers: [1, 2], grid: [null, 9, 9]}", r"stgm.*9"),
         ("model.args={embed_dim: 32, depht: 3}", r"depht.*did you mean 'depth'"),
+        ("model.args={drop_path_rate: 0.1}", r"model.args.drop_path_rate.*model.drop_path_rate"),
         ("data.img_size=30", r"30.*16"),
         ("model.num_classes=7", r"num_classes.*7.*3 classes"),
         ("init=/no/weights.pth", r"init=/no/weights.pth: no such file"),

@@ -17,7 +17,17 @@ from stvideo.training.distill import TrainingLoss, check_teacher
 from stvideo.training.ema import WeightAverage
 from stvideo.training.run_folder import versions
 
-PREPROCESS = ("mean", "std", "color_order", "sampling", "num_frames", "stride", "target_fps", "img_size")
+PREPROCESS = (
+    "mean",
+    "std",
+    "color_order",
+    "sampling",
+    "num_frames",
+    "stride",
+    "target_fps",
+    "img_size",
+    "test_short_side",
+)
 
 
 class Networks:
@@ -98,8 +108,7 @@ def build_model(model: ModelConfig, data: DataConfig, num_classes: int) -> nn.Mo
             f"model.num_classes is {model.num_classes} but the data have {num_classes} classes; "
             "leave it null to follow them"
         )
-    network = create_model(
-        model.name,
+    settings: dict[str, Any] = dict(
         num_classes=num_classes,
         num_frames=data.num_frames,
         img_size=data.img_size,
@@ -108,8 +117,12 @@ def build_model(model: ModelConfig, data: DataConfig, num_classes: int) -> nn.Mo
         drop_path_rate=model.drop_path_rate,
         drop_rate=model.drop_rate,
         weight_init=model.weight_init,
-        **model.args,
     )
+    for key in model.args:
+        if key in settings:
+            section = "data" if key in ("num_frames", "img_size") else "model"
+            raise StvideoError(f"model.args.{key}: this setting has a place of its own, {section}.{key}")
+    network = create_model(model.name, **settings, **model.args)
     if model.grad_checkpointing:
         network.set_grad_checkpointing(True)  # type: ignore[operator]
     return network
