@@ -1,0 +1,43 @@
+"""Cost and speed: the papers' tables, models side by side, the data pipeline, training.
+
+    python -m stvideo.benchmark paper-tables            published figures beside counted and measured ones
+    python -m stvideo.benchmark MODEL|CONFIG ...        models side by side on this machine
+    python -m stvideo.benchmark data ...                how fast clips can be read
+    python -m stvideo.benchmark train ...               how fast training steps are, launch by launch
+
+Each has its own --help; for models: python -m stvideo.benchmark models --help.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from importlib.util import find_spec
+
+from stvideo import cli
+from stvideo.errors import StvideoError
+
+COMMANDS = {
+    "paper-tables": "stvideo.benchmarks.paper_tables",
+    "models": "stvideo.benchmarks.compare",  # the word may be left out
+    "data": "stvideo.benchmarks.data",
+    "train": "stvideo.benchmarks.training",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command. Returns its exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print((__doc__ or "").strip())
+        return 0
+    command = "models"
+    if arguments[0] in COMMANDS:
+        command = arguments.pop(0)
+    if find_spec(COMMANDS[command]) is None:
+        raise StvideoError(f"python -m stvideo.benchmark {command}: not in this version")
+    return int(importlib.import_module(COMMANDS[command]).main(arguments) or 0)
+
+
+if __name__ == "__main__":
+    cli.run(main)

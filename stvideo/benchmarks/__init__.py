@@ -1,0 +1,1 @@
+"""What `python -m stvideo.benchmark` is made of."""

@@ -1,0 +1,149 @@
+"""Timing side by side: contestants take turns in every round, so that a slow moment of the machine hits all of them.
+
+A speed-up is the median, over rounds, of the ratio of two times measured in the same round.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+
+@dataclass
+class Contestant:
+    """Something to time.
+
+    Attributes:
+        name: for the tables.
+        run: does the work once.
+    """
+
+    name: str
+    run: Callable[[], Any]
+
+
+@dataclass
+class Timing:
+    """What a contestant needed.
+
+    Attributes:
+        rounds: seconds per call, one mean per round.
+        calls: seconds of every single call, where calls were timed one by one.
+        failure: why there is nothing, e.g. memory ran out.
+    """
+
+    rounds: list[float] = field(default_factory=list)
+    calls: list[float] = field(default_factory=list)
+    failure: str | None = None
+
+    @property
+    def median(self) -> float | None:
+        """Seconds per call; None if it failed."""
+        return statistics.median(self.rounds) if self.rounds else None
+
+    def percentile(self, share: float) -> float | None:
+        """The time that ``share`` (0 to 1) of the single calls stayed within."""
+        return percentile(self.calls, share) if self.calls else None
+
+
+@dataclass
+class Ratio:
+    """Median of per-round ratios and how far single rounds lay apart."""
+
+    median: float
+    low: float
+    high: float
+
+
+def race(
+    contestants: Sequence[Contestant],
+    *,
+    rounds: int,
+    device: torch.device,
+    min_seconds: float = 0.2,
+    each_call: bool = False,
+) -> list[Timing]:
+    """Time every contestant once per round, in an order that rotates.
+
+    Args:
+        contestants: what to time; first each is called twice without counting.
+        rounds: how often.
+        device: whose queue is waited for.
+        min_seconds: within a round, short work is repeated for about this long.
+        each_call: wait after every single call and keep its time (latency); else the queue stays full.
+
+    Returns:
+        One `Timing` per contestant. One that ran out of memory has no times, and says so.
+    """
+    timings = [Timing() for _ in contestants]
+    repeats = []
+    for contestant, timing in zip(contestants, timings, strict=True):
+        try:
+            for _ in range(2):
+                once = _timed(contestant.run, 1, device, each_call)[0]
+            repeats.append(max(1, math.ceil(min_seconds / max(once, 1e-9))))
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            timing.failure = "out of memory"
+            repeats.append(0)
+    alive = [i for i, timing in enumerate(timings) if timing.failure is None]
+    for number in range(rounds):
+        gc.collect()
+        shift = number % max(len(alive), 1)
+        for i in alive[shift:] + alive[:shift]:
+            calls = _timed(contestants[i].run, repeats[i], device, each_call)
+            timings[i].rounds.append(sum(calls) / repeats[i])
+            if each_call:
+                timings[i].calls += calls
+    return timings
+
+
+def ratio(base: Timing, other: Timing) -> Ratio | None:
+    """How many times faster ``other`` is than ``base``; None if one of them has no times."""
+    if not base.rounds or not other.rounds:
+        return None
+    ratios = [a / b for a, b in zip(base.rounds, other.rounds, strict=True)]
+    return Ratio(statistics.median(ratios), min(ratios), max(ratios))
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest of ``values`` that at least ``share`` of them do not exceed."""
+    ordered = sorted(values)
+    return ordered[max(math.ceil(share * len(ordered)) - 1, 0)]
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether ``error`` says that memory, of a GPU or of the host, did not suffice."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _timed(run: Callable[[], Any], repeats: int, device: torch.device, each_call: bool) -> list[float]:
+    """Seconds of every call, or of all ``repeats`` calls together as the only entry."""
+    seconds = []
+    synchronize(device)
+    begin = time.perf_counter()
+    for _ in range(repeats):
+        run()
+        if each_call:
+            synchronize(device)
+            end = time.perf_counter()
+            seconds.append(end - begin)
+            begin = end
+    if not each_call:
+        synchronize(device)
+        seconds.append(time.perf_counter() - begin)
+    return seconds
