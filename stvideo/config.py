@@ -55,6 +55,7 @@ class DataConfig:
     timeout: float = 60.0  # seconds one video may take to decode before it counts as unreadable
     max_unreadable: float = 0.05  # training stops above this share of unreadable videos
     short_side: list[int] = field(default_factory=lambda: [256, 320])  # training: drawn from this range, pixels
+    test_short_side: int | None = None  # testing: shorter side before cropping; None: img_size, so all of it is seen
     random_resized_crop: list[float] | None = None  # training: area range, e.g. [0.08, 1.0]; replaces short_side
     flip: bool = True
     color_jitter: float = 0.0

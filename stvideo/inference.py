@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from stvideo import cli
 from stvideo.config import Config, DataConfig
 from stvideo.data.datasets import ClipReading
-from stvideo.data.decode import Video, VideoInfo
+from stvideo.data.decode import Readable, VideoInfo
 from stvideo.data.sampling import frame_indices, parse_views, segment_indices, stride_indices
 from stvideo.data.transforms import TestTransform, normalize, view_crop
 from stvideo.drawing.geometry import Crop
@@ -123,22 +123,22 @@ class Predictor:
                 windows.append(Window(first, stop, taken, start, start + span))
         return windows
 
-    def read_clip(self, video: Video, indices: NDArray[np.int64]) -> Tensor:
+    def read_clip(self, video: Readable, indices: NDArray[np.int64]) -> Tensor:
         """Frames of an opened video as the model takes them: (1, 3, T, S, S), normalised, the centre crop."""
-        return self.prepare(self.reading.frames(video, indices, self.data.img_size))
+        return self.prepare(self.reading.test_frames(video, indices))
 
     def prepare(self, frames: Tensor, crop: int = 0, num_crops: int = 1) -> Tensor:
         """Frames (T, H, W, 3) uint8 of any size, in the model's colour order, as the model takes them."""
-        clip = TestTransform(self.data.img_size, num_crops)(frames, crop)[None].to(self.device)
+        clip = TestTransform(self.data.img_size, num_crops, self.reading.test_share)(frames, crop)[None].to(self.device)
         return normalize(clip, self.data.mean, self.data.std)
 
-    def score(self, video: Video, views: str) -> NDArray[np.float32]:
+    def score(self, video: Readable, views: str) -> NDArray[np.float32]:
         """Class probabilities (K,) of a video, averaged over ``views`` (clips x crops) as an evaluation does."""
         num_clips, num_crops = parse_views(views)
         total = np.zeros(len(self.classes), np.float64)
         for clip in range(num_clips):
             indices = self.reading.indices(video, (None, None), clip, num_clips)
-            frames = self.reading.frames(video, indices, self.data.img_size)
+            frames = self.reading.test_frames(video, indices)
             for crop in range(num_crops):
                 total += self.run(self.prepare(frames, crop, num_crops))[0]
         return (total / (num_clips * num_crops)).astype(np.float32)
@@ -156,7 +156,7 @@ class Predictor:
 
     def crop(self, width: int, height: int) -> Crop:
         """Where the patch grid lies on a frame of the video, in pixels."""
-        box = view_crop(height, width, 0, 1)
+        box = view_crop(height, width, 0, 1, self.reading.test_share)
         return Crop(box.left, box.top, box.width, box.height, width, height)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from stvideo import cli
+from stvideo.data.images import IMAGE_SUFFIXES
 from stvideo.errors import StvideoError
 
 # fmt: off
@@ -57,9 +58,10 @@ def collect_videos(arguments: Sequence[str], command: str, stdin: Iterable[str] 
 
 
 def _videos_in(folder: Path) -> list[Path]:
-    """Video files anywhere in a folder; names that start with a dot (``._clip.mp4`` of macOS) are skipped."""
-    files = (p for p in folder.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and not p.name.startswith("."))
-    return sorted(p for p in files if p.is_file())
+    """Video files anywhere in a folder, or its images if there are none; names that start with a dot are skipped."""
+    files = sorted(p for p in folder.rglob("*") if not p.name.startswith(".") and p.is_file())
+    videos = [p for p in files if p.suffix.lower() in VIDEO_SUFFIXES]
+    return videos or [p for p in files if p.suffix.lower() in IMAGE_SUFFIXES]
 
 
 def for_each(videos: Sequence[Path], work: Callable[[Path], None], done: str) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from stvideo.data.decode import Video, VideoInfo, open_video
+from stvideo.data.decode import Readable, VideoInfo, open_video
 from stvideo.drawing.plots import plot_timeline
 from stvideo.errors import StvideoError
 from stvideo.inference import Predictor, Window
@@ -47,7 +47,7 @@ def timeline_windows(predictor: Predictor, info: VideoInfo) -> list[Window]:
     return predictor.windows(info, hop, length)
 
 
-def score_windows(video: Video, predictor: Predictor, windows: list[Window], name: str = "") -> NDArray[np.float32]:
+def score_windows(video: Readable, predictor: Predictor, windows: list[Window], name: str = "") -> NDArray[np.float32]:
     """Class probabilities (W, K), one row per window, centre crop."""
     rows = [
         predictor.run(predictor.read_clip(video, window.indices))[0]

@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from stvideo import cli
-from stvideo.data.decode import Video, VideoInfo, open_video
+from stvideo.data.decode import Readable, VideoInfo, open_video
 from stvideo.drawing.encode import GifWriter, VideoWriter
 from stvideo.drawing.geometry import Crop, fit
 from stvideo.drawing.overlay import FramePainter
@@ -147,7 +147,7 @@ def choose_layer(states: Sequence[LayerStates], layer: int | None) -> LayerState
     return next((row for row in reversed(states) if row.reduces), states[-1])
 
 
-def write_overlay(video: Video, info: VideoInfo, predictor: Predictor, mp4: Path | None, gif: Path | None) -> str:
+def write_overlay(video: Readable, info: VideoInfo, predictor: Predictor, mp4: Path | None, gif: Path | None) -> str:
     """Write every frame of the video with the mask of the nearest sampled frame, holding a few frames at a time.
 
     Returns:
@@ -179,7 +179,7 @@ def write_overlay(video: Video, info: VideoInfo, predictor: Predictor, mp4: Path
 
 
 def _frames(
-    video: Video, window: Window, size: tuple[int, int] | None, pixels: tuple[int, int]
+    video: Readable, window: Window, size: tuple[int, int] | None, pixels: tuple[int, int]
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Number and picture of every frame of a window, a limited number of them in memory."""
     step = max(8, FRAMES_BYTES // (3 * pixels[0] * pixels[1]))
@@ -188,7 +188,7 @@ def _frames(
         yield from zip(block, video.read(block, size=size).numpy(), strict=True)
 
 
-def _painters(video: Video, predictor: Predictor, window: Window, crop: Crop) -> list[Any]:
+def _painters(video: Readable, predictor: Predictor, window: Window, crop: Crop) -> list[Any]:
     """Run the model on a window; how to paint each of its T sampled frames."""
     _, trace = predictor.run(predictor.read_clip(video, window.indices))
     row = choose_layer(layer_states(trace), predictor.config.visualize.layer)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from stvideo.data.images import IMAGE_SUFFIXES
 from stvideo.data.index import VideoIndex
 from stvideo.data.listfiles import read_classes, read_list, read_text
 from stvideo.errors import StvideoError, nearest
@@ -46,7 +47,7 @@ def read_annotations(
     return read_list(source, root, classes)
 
 
-def video_files(root: Path) -> Iterator[str]:
+def video_files(root: Path, suffixes: Sequence[str] = VIDEO_SUFFIXES) -> Iterator[str]:
     """Paths of all video files below ``root``, relative to it, in sorted order of folders and names.
 
     Files that downloads and copies leave behind (``._name``, ``name.part``, hidden and empty files) are not counted.
@@ -65,13 +66,16 @@ def video_files(root: Path) -> Iterator[str]:
             name = f"{folder}/{entry.name}" if folder else entry.name
             if entry.is_dir():
                 below.append(name)
-            elif entry.name.lower().endswith(VIDEO_SUFFIXES):
+            elif entry.name.lower().endswith(tuple(suffixes)):
                 yield name
         folders.extend(reversed(below))
 
 
 def read_folders(folder: Path, root: Path, classes: Sequence[str] | None = None) -> VideoIndex:
-    """A folder of class folders: ``folder/arm wrestling/any/where/x.mp4``. Folder names are the class names."""
+    """A folder of class folders: ``folder/arm wrestling/any/where/x.mp4``. Folder names are the class names.
+
+    Where there is no video but there are images (ImageNet's layout), every image is a clip of one frame.
+    """
     try:
         prefix = folder.absolute().relative_to(root.absolute()).as_posix()
     except ValueError:
@@ -82,20 +86,21 @@ def read_folders(folder: Path, root: Path, classes: Sequence[str] | None = None)
         raise StvideoError(f"{folder}: no class folders in it; expected one folder per class, videos inside")
     known = list(classes) if classes is not None else names
     numbers = _numbers(known)
-    paths: list[str] = []
-    labels: list[int] = []
-    notes: list[str] = []
+    label_of: dict[str, int] = {}
     for name in names:
         label = numbers.get(name, numbers.get(name.replace("_", " ")))
         if label is None:
             raise StvideoError(f"{folder / name}: this folder is no class of the list{nearest(name, numbers)}")
-        found = [f"{prefix}{name}/{file}" for file in video_files(folder / name)]
-        if not found:
-            notes.append(f"class {name!r} has no video")
-        paths += found
-        labels += [label] * len(found)
-    if not paths:
+        label_of[name] = label
+    for suffixes in (VIDEO_SUFFIXES, IMAGE_SUFFIXES):
+        files = {name: list(video_files(folder / name, suffixes)) for name in names}
+        if any(files.values()):
+            break
+    else:
         raise StvideoError(f"{folder}: no videos in its class folders (looked for {' '.join(VIDEO_SUFFIXES)})")
+    paths = [f"{prefix}{name}/{file}" for name in names for file in files[name]]
+    labels = [label_of[name] for name in names for _ in files[name]]
+    notes = [f"class {name!r} has no video" for name in names if not files[name]]
     return VideoIndex.build(paths, labels, known, notes=notes)
 
 

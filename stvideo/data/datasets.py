@@ -18,7 +18,8 @@ from torch.utils.data import Dataset
 
 from stvideo.config import DataConfig
 from stvideo.data.annotations import read_annotations, read_folders
-from stvideo.data.decode import DECODERS, UnreadableVideo, Video, open_video
+from stvideo.data.decode import DECODERS, Readable, UnreadableVideo, open_video
+from stvideo.data.images import StillImage
 from stvideo.data.index import VideoIndex
 from stvideo.data.listfiles import read_classes
 from stvideo.data.sampling import check_sampling, frame_indices, parse_views, trimmed_range
@@ -53,6 +54,7 @@ class ClipReading:
     stride: float
     target_fps: float
     img_size: int
+    test_short_side: int | None = None
     color_order: str = "rgb"
     decoder: str = "auto"
     timeout: float = 60.0
@@ -64,6 +66,10 @@ class ClipReading:
         for key in ("num_frames", "stride", "target_fps", "img_size", "timeout"):
             if getattr(config, key) <= 0:
                 raise StvideoError(f"data.{key}={getattr(config, key)}: expected a number above 0")
+        if config.test_short_side is not None and config.test_short_side < config.img_size:
+            raise StvideoError(
+                f"data.test_short_side={config.test_short_side}: must not be below data.img_size={config.img_size}"
+            )
         for key, choices in (("color_order", COLOR_ORDERS), ("decoder", DECODERS)):
             value = getattr(config, key)
             if value not in choices:
@@ -71,7 +77,12 @@ class ClipReading:
         return cls(**{name: getattr(config, name) for name in cls.__dataclass_fields__})
 
     def indices(
-        self, video: Video, span: tuple[float | None, float | None], clip: int, num_clips: int, generator: Any = None
+        self,
+        video: Readable,
+        span: tuple[float | None, float | None],
+        clip: int,
+        num_clips: int,
+        generator: Any = None,
     ) -> np.ndarray:
         """Frames of one clip; ``span`` limits it to a part of the video (seconds)."""
         first, count = trimmed_range(video.num_frames, video.fps, *span)
@@ -87,10 +98,28 @@ class ClipReading:
             generator=generator,
         )
 
-    def frames(self, video: Video, indices: np.ndarray, short_side: float) -> torch.Tensor:
+    @property
+    def test_size(self) -> int:
+        """Pixels of the shorter side from which the test crops of ``img_size`` are cut."""
+        return self.test_short_side or self.img_size
+
+    @property
+    def test_share(self) -> float:
+        """Share of the shorter side that a test crop covers."""
+        return self.img_size / self.test_size
+
+    def frames(self, video: Readable, indices: np.ndarray, short_side: float) -> torch.Tensor:
         """uint8 (T, H, W, 3) in the wanted colour order; large frames come scaled to ``short_side``."""
         size = round(short_side) if video.short_side > _SCALE_AT_DECODE * short_side else None
-        frames = video.read(indices.tolist(), size)
+        return self._ordered(video.read(indices.tolist(), size))
+
+    def test_frames(self, video: Readable, indices: np.ndarray) -> torch.Tensor:
+        """Frames for test crops. Images are scaled at once and exactly, as the papers' image preprocessing does."""
+        if isinstance(video, StillImage):
+            return self._ordered(video.read(indices.tolist(), self.test_size))
+        return self.frames(video, indices, self.test_size)
+
+    def _ordered(self, frames: torch.Tensor) -> torch.Tensor:
         return frames.flip(-1) if self.color_order == "bgr" else frames
 
 
@@ -127,7 +156,7 @@ class VideoDataset(Dataset[Any]):
         self.video_index, self.root, self.reading, self.seed = index, root, reading, seed
         self.transform, self.max_unreadable = transform, max_unreadable
         self.num_clips, self.num_crops = views if transform is None else (clips_per_video, 1)
-        self.test_transform = TestTransform(reading.img_size, self.num_crops)
+        self.test_transform = TestTransform(reading.img_size, self.num_crops, reading.test_share)
         # What each worker is reading just now, so that the parent can name the file if a worker hangs or dies.
         self.in_progress = torch.full((MAX_WORKERS,), -1, dtype=torch.int64).share_memory_()
         self.unreadable = torch.zeros(len(index), dtype=torch.uint8).share_memory_()
@@ -224,7 +253,7 @@ class VideoDataset(Dataset[Any]):
                     clip_number, crop = divmod(view, self.num_crops)
                     if frames is None or clip_number != frames_clip:
                         indices = reading.indices(video, span, clip_number, self.num_clips)
-                        frames, frames_clip = reading.frames(video, indices, reading.img_size), clip_number
+                        frames, frames_clip = reading.test_frames(video, indices), clip_number
                     clip = self.test_transform(frames, crop)
                 label = int(self.video_index.labels[number])
                 samples.append({"video": clip, "label": label, "index": number, "view": view, "substituted": False})

@@ -22,6 +22,7 @@ import torch
 from torchvision.transforms.v2 import functional as F
 
 from stvideo.data.decode_pyav import PyavReader, frame_rotation
+from stvideo.data.images import IMAGE_SUFFIXES, StillImage
 from stvideo.data.packets import PacketIndex, UnreadableVideo, VideoInfo, index_packets, one_line, open_container
 from stvideo.data.watchdog import TimedOut, call_with_timeout
 from stvideo.errors import StvideoError, nearest
@@ -134,8 +135,14 @@ class Video:
         return max(1, round(info.height * scale)), max(1, round(info.width * scale))
 
 
-def open_video(path: str | Path, decoder: str = "auto", timeout: float = 60.0) -> Video:
-    """Open ``path`` for reading; see `Video`."""
+Readable = Video | StillImage
+"""What `open_video` gives: both have frames to read, and neither knows of the other."""
+
+
+def open_video(path: str | Path, decoder: str = "auto", timeout: float = 60.0) -> Readable:
+    """Open ``path`` for reading; see `Video`. An image file is a video of one frame."""
+    if Path(path).suffix.lower() in IMAGE_SUFFIXES:
+        return StillImage(path)
     return Video(path, decoder, timeout)
 
 

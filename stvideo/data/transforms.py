@@ -55,11 +55,15 @@ def random_area_crop(height: int, width: int, area: Sequence[float], generator: 
     return short_side_crop(height, width, 1, 1.0, 0.5, 0.5)
 
 
-def view_crop(height: int, width: int, crop: int, num_crops: int) -> Crop:
-    """Square test crop ``crop`` of ``num_crops``: the shorter side whole, placed evenly along the longer one."""
+def view_crop(height: int, width: int, crop: int, num_crops: int, share: float = 1.0) -> Crop:
+    """Square test crop ``crop`` of ``num_crops``, placed evenly along the longer side and centred on the other.
+
+    ``share`` of the shorter side is covered: 1 is all of it, 224 / 256 the usual centre crop of images.
+    """
     place = 0.5 if num_crops == 1 else crop / (num_crops - 1)
-    side = min(height, width)
-    return short_side_crop(height, width, side, side, place, place)
+    side = max(1, round(share * min(height, width)))
+    down, right = (place, 0.5) if height > width else (0.5, place)
+    return Crop(round((height - side) * down), round((width - side) * right), side, side)
 
 
 def crop_and_resize(frames: torch.Tensor, crop: Crop, size: int) -> torch.Tensor:
@@ -152,12 +156,12 @@ class TestTransform:
 
     __test__ = False  # not a pytest class
 
-    def __init__(self, size: int, num_crops: int) -> None:
-        self.size, self.num_crops = size, num_crops
+    def __init__(self, size: int, num_crops: int, share: float = 1.0) -> None:
+        self.size, self.num_crops, self.share = size, num_crops, share
 
     def __call__(self, frames: torch.Tensor, crop: int) -> torch.Tensor:
         """Frames (T, H, W, 3) uint8 -> clip (3, T, size, size) uint8, crop number ``crop``."""
-        box = view_crop(frames.shape[1], frames.shape[2], crop, self.num_crops)
+        box = view_crop(frames.shape[1], frames.shape[2], crop, self.num_crops, self.share)
         return crop_and_resize(frames, box, self.size).transpose(0, 1).contiguous()
 
 

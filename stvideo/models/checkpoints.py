@@ -14,7 +14,7 @@ import math
 import os
 import pickle
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -324,50 +324,6 @@ def _strip_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
             break
         state = {name.removeprefix(prefix): value for name, value in state.items()}
     return state
-
-
-def describe_upstream(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Metadata of an official TimeSformer file, from its shapes and its published preprocessing."""
-    state = checkpoint.state
-    if "time_embed" not in state and not any(".temporal_attn." in name for name in state):
-        raise StvideoError(
-            f"{checkpoint.path}: cannot tell which model it is for; build one with "
-            "stvideo.create_model(NAME, checkpoint=PATH)"
-        )
-    dim = state["cls_token"].shape[-1]
-    patch = state["patch_embed.proj.weight"].shape[-1]
-    side = math.isqrt(state["pos_embed"].shape[1] - 1)
-    classes = state["head.weight"].shape[0]
-    from_something = classes == 174
-    preprocess: dict[str, Any] = dict(
-        mean=[0.45] * 3,
-        std=[0.225] * 3,
-        color_order="bgr" if from_something else "rgb",
-        sampling="segment" if from_something else "stride",
-        num_frames=state["time_embed"].shape[1],
-        stride=32,
-        target_fps=30.0,
-        img_size=side * patch,
-    )
-    arguments = dict(
-        num_classes=classes,
-        num_frames=preprocess["num_frames"],
-        img_size=preprocess["img_size"],
-        patch_size=patch,
-        embed_dim=dim,
-        depth=1 + max(int(m[1]) for m in _matches(r"^blocks\.(\d+)\.", state)),
-        num_heads=dim // 64,
-        attention="divided" if any(".temporal_attn." in name for name in state) else "joint",
-    )
-    return {
-        "model": {"name": "timesformer_base_patch16_224", "arguments": arguments},
-        "preprocess": preprocess,
-        "classes": [f"class {i}" for i in range(classes)],
-    }
-
-
-def _matches(pattern: str, names: Iterable[str]) -> list[re.Match[str]]:
-    return [match for name in names if (match := re.match(pattern, name))]
 
 
 def _shape(value: Tensor) -> str:

@@ -11,8 +11,9 @@ import timm.models
 from torch import nn
 
 from stvideo.errors import StvideoError, nearest
-from stvideo.models.checkpoints import check_complete, copy_weights, describe_upstream, load_checkpoint, read_checkpoint
+from stvideo.models.checkpoints import check_complete, copy_weights, load_checkpoint, read_checkpoint
 from stvideo.models.registry import ModelEntry, dense_name, list_models, model_entry
+from stvideo.models.upstream import describe_upstream
 from stvideo.reduction.base import apply_reduction, list_reductions, option_names
 
 
@@ -73,11 +74,11 @@ def load_model(path: str | Path, **overrides: Any) -> tuple[nn.Module, dict[str,
     """Rebuild the model that a checkpoint holds.
 
     Args:
-        path: one of our files or run folders, or an official TimeSformer file.
+        path: one of our files or run folders, or an upstream file (TimeSformer, DeiT, EViT, LV-ViT, Swin, ...).
         overrides: arguments of `create_model` to change, e.g. ``reduction``.
 
     Returns:
-        (model, metadata). The metadata of an upstream file is made from what its shapes tell.
+        (model, metadata). The metadata of an upstream file is made from what its shapes tell (see `upstream`).
 
     Raises:
         StvideoError: not a checkpoint, or no model can be told from it.

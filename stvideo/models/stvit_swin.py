@@ -14,10 +14,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from stvideo.errors import StvideoError
 from stvideo.models.swin import TRACED_STAGE, SwinTransformer
+from stvideo.models.swin_keys import merging_to_projection, split_projection
 from stvideo.models.swin_layers import ChannelProjection, ConvStem
 from stvideo.models.vit import check_choice
 
@@ -101,6 +102,22 @@ class SemanticSwin(SwinTransformer):
     def semantic_options(self) -> dict[str, Any]:
         """As `SwinTransformer.make_block` wants them."""
         return dict(side=self.side, pooling=self.pooling, shortcut=True, layer_scale=self.layer_scale, over_time=False)
+
+    def convert_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of any known file in this model's names; a dense file starts the layers on semantic tokens too."""
+        state = super().convert_state(state)
+        for index, stage in enumerate(self.layers):
+            for number, kind in enumerate(stage.plan):  # type: ignore[arg-type, var-annotated]
+                if kind not in ("swin", "shifted"):
+                    state = split_projection(state, f"layers.{index}.blocks.{number}.attn")
+            if isinstance(stage.downsample, ChannelProjection):
+                state = merging_to_projection(state, f"layers.{index}.downsample")
+        return state
+
+    @property
+    def may_lack(self) -> str:
+        """Pattern of the weights that dense files do not have."""
+        return r"\.centers\.|\.layer_scale_\d$"
 
 
 def check_tokens_per_window(count: int, window: int) -> int:

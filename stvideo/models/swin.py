@@ -234,6 +234,14 @@ class SwinTransformer(nn.Module):
         for stage in self.layers:
             stage.grad_checkpointing = enable  # type: ignore[assignment]
 
+    @property
+    def feature_info(self) -> list[dict[str, Any]]:
+        """Channels and stride of every stage, in timm's words."""
+        return [
+            dict(num_chs=dim, reduction=self.patch_size * 2**index, module=f"layers.{index}")
+            for index, dim in enumerate(self.dims)
+        ]
+
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that weight decay should leave alone, besides biases and norms."""
         return {name for name, _ in self.named_parameters() if name.endswith("relative_position_bias_table")}
