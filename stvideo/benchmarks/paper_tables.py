@@ -33,7 +33,7 @@ from tqdm import tqdm
 from stvideo import cli
 from stvideo.benchmarks.machine import describe_machine, machine_line
 from stvideo.benchmarks.published import PUBLISHED
-from stvideo.benchmarks.report import Column, Report, Section
+from stvideo.benchmarks.report import Column, Report, Section, show_ratio
 from stvideo.benchmarks.rows import Block, Row
 from stvideo.benchmarks.running import forward_call, random_clip
 from stvideo.benchmarks.settings import accept_dashes, check_at_least, check_precision, choose_device, read_settings
@@ -62,19 +62,14 @@ class Settings:
 
 
 def _difference(value: float) -> str:
-    return f"{100 * value:+.1f} %"
-
-
-def show_ratio(value: dict[str, float]) -> str:
-    """``1.93x (1.90-1.97)``."""
-    return f"{value['median']:.2f}x ({value['low']:.2f}-{value['high']:.2f})"
+    return f"{round(100 * value, 1) + 0:+.1f} %"
 
 
 COLUMNS = (
     Column("row", "row", left=True),
     Column("input", "input"),
     Column("published_gmacs", "published GMACs", star="published_from"),
-    Column("counted_gmacs", "counted GMACs", lambda value: f"{value:.4g}"),
+    Column("counted_gmacs", "counted GMACs", lambda value: f"{value:#.4g}".rstrip(".")),
     Column("difference", "difference", _difference),
     Column("agreement", "agreement", left=True),
     Column("parameters", "parameters (M)", lambda value: f"{value / 1e6:.1f}"),
@@ -134,8 +129,8 @@ def paper_tables(settings: Settings) -> Report:
     notes = [
         "GMACs: multiply-accumulates of linear layers, convolutions and attention products, for one view of one clip "
         "or image; norms, softmax and activations are not counted. Half of what FLOP counters print",
-        "agreement: 'as printed' equals the published figure at its printed precision; 'within 1 % of 3.45' is near the "
-        "closest value that would print so; 'less, see note' lies below it for the reason given here",
+        "agreement: 'as printed' equals the published figure at its printed precision; 'within 1 % of 3.45' is near "
+        "the closest value that would print so; 'less, see note' lies below it for the reason given here",
         *block_notes(blocks),
     ]
     machine = describe_machine(device) if settings.measure else {}
@@ -208,11 +203,11 @@ def judge(row: Row, counted: float) -> str:
         return "as printed"
     if abs(difference) <= row.tolerance:
         return f"within {100 * row.tolerance:g} %"
+    if row.may_be_less and -(row.tolerance + row.may_be_less) <= difference < 0:
+        return "less, see note"
     edge = published + (rounding if difference > 0 else -rounding)
     if abs(counted / edge - 1) <= row.tolerance:
         return f"within {100 * row.tolerance:g} % of {edge:.{digits + 1}f}"
-    if row.may_be_less and -(row.tolerance + row.may_be_less) <= difference < 0:
-        return "less, see note"
     return "DIFFERS"
 
 

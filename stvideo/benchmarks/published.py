@@ -202,11 +202,20 @@ def _timesformer() -> list[Row]:
     name, dense = "timesformer_base_patch16_224", "TimeSformer-B, 8 x 224"
     by_hand = "worked out by hand from the definitions"
     rows = [
-        Row(label, name, dict(num_classes=400, num_frames=size[0], img_size=size[1]), size, *figures, top1=top1)
-        for label, size, figures, top1 in (
-            (dense, CLIP, ("197", "0.59 T for 3 views", "121.6"), "78.0"),
-            ("TimeSformer-HR, 16 x 448", (16, 448, 448), ("1703", "5.11 T for 3 views"), "79.7"),
-            ("TimeSformer-L, 96 x 224", (96, 224, 224), ("2380", "7.14 T for 3 views"), "80.7"),
+        Row(
+            label,
+            name,
+            dict(num_classes=400, num_frames=size[0], img_size=size[1]),
+            size=size,
+            gmacs=gmacs,
+            derived=f"{teraflops} T for 3 views",
+            parameters="121.6" if size == CLIP else None,
+            top1=top1,
+        )
+        for label, size, gmacs, teraflops, top1 in (
+            (dense, CLIP, "197", "0.59", "78.0"),
+            ("TimeSformer-HR, 16 x 448", (16, 448, 448), "1703", "5.11", "79.7"),
+            ("TimeSformer-L, 96 x 224", (96, 224, 224), "2380", "7.14", "80.7"),
         )
     ]
     semantic: dict[str, Any] = dict(num_classes=400, layers=(4, 5), grid=(8, 4, 4))

@@ -17,12 +17,17 @@ def _plain(value: Any) -> str:
     return str(value)
 
 
+def show_ratio(value: dict[str, float]) -> str:
+    """``1.93x (1.90-1.97)``."""
+    return f"{value['median']:.2f}x ({value['low']:.2f}-{value['high']:.2f})"
+
+
 @dataclass(frozen=True)
 class Column:
     """One column for people.
 
     Attributes:
-        key: of the row's value; a column in which no row has a value is left out.
+        key: of the row's value; a column in which no row of a section has a value is left out there.
         title: its heading.
         show: turns a value into text; missing values (None) are shown as an empty cell.
         left: align to the left instead of to the right.
@@ -68,35 +73,30 @@ class Report:
     machine: dict[str, Any] = field(default_factory=dict)
 
     def text(self) -> str:
-        """Aligned columns for a terminal."""
-        columns = self._used_columns()
-        cells = [[[_cell(column, row) for column in columns] for row in section.rows] for section in self.sections]
-        widths = [
-            max([len(column.title), *(len(row[i]) for rows in cells for row in rows)])
-            for i, column in enumerate(columns)
-        ]
+        """Aligned columns for a terminal; a column is as wide in every section."""
+        rows = [row for section in self.sections for row in section.rows]
+        widths = {c.key: max([len(c.title), *(len(_cell(c, row)) for row in rows)]) for c in self.columns}
 
-        def line(values: Sequence[str]) -> str:
-            padded = (
-                value.ljust(width) if column.left else value.rjust(width)
-                for value, width, column in zip(values, widths, columns, strict=True)
-            )
+        def line(columns: Sequence[Column], values: Sequence[str]) -> str:
+            cells = zip(values, columns, strict=True)
+            padded = (v.ljust(widths[c.key]) if c.left else v.rjust(widths[c.key]) for v, c in cells)
             return "  ".join(padded).rstrip()
 
         lines = [self.title]
-        for section, rows in zip(self.sections, cells, strict=True):
-            lines += ["", section.title, line([column.title for column in columns])]
-            lines.append("  ".join("-" * width for width in widths))
-            lines += [line(row) for row in rows]
+        for section in self.sections:
+            columns = self._used_columns(section)
+            lines += ["", section.title, line(columns, [c.title for c in columns])]
+            lines.append("  ".join("-" * widths[c.key] for c in columns))
+            lines += [line(columns, [_cell(c, row) for c in columns]) for row in section.rows]
         if self.notes:
             lines += ["", *(f"- {note}" for note in self.notes)]
         return "\n".join(lines) + "\n"
 
     def markdown(self) -> str:
         """GitHub tables, one for each section."""
-        columns = self._used_columns()
         lines = [f"## {self.title}"]
         for section in self.sections:
+            columns = self._used_columns(section)
             lines += ["", f"### {section.title}", ""]
             lines.append("| " + " | ".join(column.title for column in columns) + " |")
             lines.append("|" + "|".join(" :--- " if column.left else " ---: " for column in columns) + "|")
@@ -143,9 +143,9 @@ class Report:
             paths.append(path)
         return paths
 
-    def _used_columns(self) -> list[Column]:
-        rows = [row for section in self.sections for row in section.rows]
-        return [c for c in self.columns if c.key == self.columns[0].key or any(_cell(c, row) for row in rows)]
+    def _used_columns(self, section: Section) -> list[Column]:
+        first = self.columns[0].key
+        return [c for c in self.columns if c.key == first or any(_cell(c, row) for row in section.rows)]
 
 
 def _cell(column: Column, row: dict[str, Any]) -> str:

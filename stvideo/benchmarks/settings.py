@@ -45,10 +45,10 @@ def accept_dashes(argv: Sequence[str], schema: type) -> list[str]:
     return result
 
 
-def read_settings(schema: type[T], overrides: Sequence[str]) -> T:
+def read_settings(schema: type[T], overrides: Sequence[str], hint: str = "") -> T:
     """An instance of the dataclass ``schema`` with ``overrides`` (``key=value``) over its defaults.
 
-    A list may be written without its brackets: ``batch_sizes=1,2,8``.
+    ``hint`` ends the message about an unknown key. A list may be written without its brackets: ``batch_sizes=1,2,8``.
 
     Raises:
         StvideoError: unknown key or wrong type.
@@ -60,7 +60,7 @@ def read_settings(schema: type[T], overrides: Sequence[str]) -> T:
         key, _, value = text.partition("=")
         if key not in names:
             raise StvideoError(
-                f"the command line: unknown setting {key!r}{nearest(key, names)}; there are: {', '.join(names)}"
+                f"the command line: unknown setting {key!r}{nearest(key, names)}; there are: {', '.join(names)}{hint}"
             )
         if getattr(hints[key], "__origin__", None) is list and not value.startswith("["):
             value = f"[{value}]"

@@ -23,10 +23,12 @@ class Contestant:
     Attributes:
         name: for the tables.
         run: does the work once.
+        min_seconds: within a round, short work is repeated for about this long.
     """
 
     name: str
     run: Callable[[], Any]
+    min_seconds: float = 0.2
 
 
 @dataclass
@@ -67,7 +69,6 @@ def race(
     *,
     rounds: int,
     device: torch.device,
-    min_seconds: float = 0.2,
     each_call: bool = False,
 ) -> list[Timing]:
     """Time every contestant once per round, in an order that rotates.
@@ -76,7 +77,6 @@ def race(
         contestants: what to time; first each is called twice without counting.
         rounds: how often.
         device: whose queue is waited for.
-        min_seconds: within a round, short work is repeated for about this long.
         each_call: wait after every single call and keep its time (latency); else the queue stays full.
 
     Returns:
@@ -88,7 +88,7 @@ def race(
         try:
             for _ in range(2):
                 once = _timed(contestant.run, 1, device, each_call)[0]
-            repeats.append(max(1, math.ceil(min_seconds / max(once, 1e-9))))
+            repeats.append(max(1, math.ceil(contestant.min_seconds / max(once, 1e-9))))
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
