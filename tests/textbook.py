@@ -113,7 +113,8 @@ def bins(length: int, count: int) -> list[range]:
 
 def grid_conv(state: State, name: str, x: Tensor) -> Tensor:
     """Depth-wise convolution with zero padding, LayerNorm, GELU, linear. (T, H, W, C) -> (T, H, W, out)."""
-    kernel = state[f"{name}.conv.weight"][:, 0]  # (C, kt, 3, 3)
+    kernel = state[f"{name}.conv.weight"]
+    kernel = kernel.view(len(kernel), -1, 3, 3)  # (C, 1 or 3 frames, 3, 3)
     kt = kernel.shape[1]
     out = torch.zeros_like(x)
     frames, height, width, _ = x.shape

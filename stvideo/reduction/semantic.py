@@ -45,14 +45,18 @@ class GridConv(nn.Module):
 
     def __init__(self, dim: int, out: int, over_time: bool, bias: bool, norm_eps: float) -> None:
         super().__init__()
-        depth = 3 if over_time else 1
-        self.conv = nn.Conv3d(dim, dim, (depth, 3, 3), padding=(depth // 2, 1, 1), groups=dim)
+        conv = nn.Conv3d if over_time else nn.Conv2d
+        self.conv = conv(dim, dim, 3, padding=1, groups=dim)
         self.norm = nn.LayerNorm(dim, eps=norm_eps)
         self.proj = nn.Linear(dim, out, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(x.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
-        return self.proj(F.gelu(self.norm(x)))
+        # Contiguous channels-first input keeps the weight's gradient in the layout that distributed training expects.
+        if isinstance(self.conv, nn.Conv2d):
+            maps = self.conv(x.flatten(0, 1).permute(0, 3, 1, 2).contiguous()).permute(0, 2, 3, 1).view(x.shape)
+        else:
+            maps = self.conv(x.permute(0, 4, 1, 2, 3).contiguous()).permute(0, 2, 3, 4, 1)
+        return self.proj(F.gelu(self.norm(maps)))
 
 
 @register("stgm")
