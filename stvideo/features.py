@@ -13,6 +13,7 @@ from torch import Tensor
 from stvideo.data.decode import open_video
 from stvideo.errors import StvideoError
 from stvideo.inference import Predictor
+from stvideo.models.swin import TRACED_STAGE
 
 FEATURES = ("clip", "frame", "token", "map")
 FORMATS = ("npz", "safetensors")
@@ -53,7 +54,10 @@ def save_features(path: Path, predictor: Predictor, folder: Path, name: str) -> 
 
 @torch.inference_mode()
 def extract(model: Any, clip: Tensor, kind: str) -> dict[str, NDArray[Any]]:
-    """Features of one clip (1, 3, T, S, S), after the network's last norm.
+    """Features of one clip (1, 3, T, S, S).
+
+    Those of tokens come after the network's last norm; a network of stages (Swin) gives the tokens of the stage whose
+    patches its trace follows, before any norm.
 
     Args:
         kind: ``clip``: ``feature`` (C,), what the classification head reads;
@@ -66,13 +70,9 @@ def extract(model: Any, clip: Tensor, kind: str) -> dict[str, NDArray[Any]]:
     Raises:
         StvideoError: the model does not give its tokens.
     """
-    if not hasattr(model, "forward_features") or not hasattr(model, "forward_head"):
-        raise StvideoError(f"{type(model).__name__}: this model has no features to extract")
-    tokens = model.forward_features(clip, return_trace=True)
+    rows, assign, feature = _tokens(model, clip)
     if kind == "clip":
-        return {"feature": model.forward_head(tokens, pre_logits=True)[0].float().cpu().numpy()}
-    rows = model.norm(tokens.patches)[0].flatten(0, 1).float().cpu().numpy()  # (N, C)
-    assign = tokens.trace.finish().assign["output"][0].cpu().numpy()
+        return {"feature": feature}
     if kind == "token":
         return {"feature": rows, "assign": assign}
     alive = assign >= 0
@@ -81,3 +81,19 @@ def extract(model: Any, clip: Tensor, kind: str) -> dict[str, NDArray[Any]]:
         return {"feature": full, "assign": assign}
     count = alive.sum(axis=(1, 2))[:, None].astype(np.float32)
     return {"feature": full.sum(axis=(1, 2)) / np.maximum(count, 1)}
+
+
+def _tokens(model: Any, clip: Tensor) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
+    """Tokens (N, C), the row that carries each patch (T, H, W), and the feature of the clip (C,)."""
+    if hasattr(model, "stage_outputs") and hasattr(model, "forward_head"):
+        outputs, trace = model.stage_outputs(clip, return_trace=True)
+        tokens, last = outputs[min(TRACED_STAGE, len(outputs) - 1)], outputs[-1]
+        rows = tokens[0].flatten(0, -2)
+    elif hasattr(model, "forward_features") and hasattr(model, "forward_head"):
+        last = model.forward_features(clip, return_trace=True)
+        trace, rows = last.trace, model.norm(last.patches)[0].flatten(0, 1)
+    else:
+        raise StvideoError(f"{type(model).__name__}: this model has no features to extract")
+    feature = model.forward_head(last, pre_logits=True)[0]
+    assign = trace.finish().assign["output"][0].cpu().numpy()
+    return rows.float().cpu().numpy(), assign, feature.float().cpu().numpy()

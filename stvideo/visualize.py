@@ -206,7 +206,9 @@ def _shrunk(info: VideoInfo, max_width: int, max_height: int) -> tuple[int, int]
 
 
 def _describe(predictor: Predictor, info: VideoInfo, indices: np.ndarray) -> str:
-    span = f"frames {indices[0]} to {indices[-1]} of {info.num_frames}"
+    first, last = int(indices[0]), int(indices[-1])
+    span = f"frame {first}" if first == last else f"frames {first} to {last}"
+    span += f" of {info.num_frames}"
     short = ", shorter than a clip: frames repeat" if predictor.repeats(info) else ""
     return f"{info.width} x {info.height}, {info.fps:.4g} fps · {span}{short} · {predictor.name}"
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import stvideo
 from stvideo.errors import StvideoError
 from stvideo.features import extract
 from stvideo.inference import load_predictor
@@ -65,3 +66,16 @@ def test_semantic_tokens_spread_over_the_patches_they_carry(tmp_path):
 def test_a_model_without_tokens_is_refused():
     with pytest.raises(StvideoError, match="no features"):
         extract(torch.nn.Linear(2, 2), CLIP, "clip")
+
+
+@pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "stvit_swin_tiny_patch4_window7_224"])
+def test_networks_of_stages_give_the_tokens_that_their_trace_follows(name):
+    model = stvideo.create_model(name, num_classes=3, embed_dim=12, depths=(1, 1, 6, 1), num_heads=(1, 1, 2, 2)).eval()
+    image = torch.rand(1, 3, 1, 224, 224, generator=torch.Generator().manual_seed(1))
+    rows, full = extract(model, image, "token"), extract(model, image, "map")
+    assert full["feature"].shape == (1, 14, 14, 48) and rows["assign"].max() < len(rows["feature"])
+    assert np.array_equal(full["feature"], rows["feature"][rows["assign"]])
+    assert len(rows["feature"]) == (36 if name.startswith("stvit") else 196)
+    feature = torch.from_numpy(extract(model, image, "clip")["feature"])
+    with torch.inference_mode():
+        assert torch.allclose(model.head(feature), model(image)[0], atol=1e-5)

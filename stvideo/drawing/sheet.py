@@ -18,9 +18,11 @@ from stvideo.drawing.text import INK, MUTED, font, write
 MARGIN, GAP = 28, 8
 LABEL_WIDTH = 176
 CELL_WIDTH, CELL_HEIGHT = 216, 240  # frames are scaled into this box
+FEW_COLUMNS, FEW_LARGER = 3, 1.6  # up to so many frames are drawn larger by this factor
 PREDICTION_WIDTH, PREDICTION_HEIGHT = 380, 22
 BAR_COLOR, BAR_GROUND = (64, 120, 220), (229, 232, 238)
 PAPER = (255, 255, 255)
+LEGEND_LINE, SWATCH = 24, 17
 
 Prediction = tuple[str, float]
 """Class name and probability."""
@@ -73,7 +75,8 @@ def draw_sheet(
     """
     num_frames, height, width = frames.shape[:3]
     shown = _spread(num_frames, columns)
-    cell_width, cell_height = fit(width, height, CELL_WIDTH, CELL_HEIGHT)
+    larger = FEW_LARGER if len(shown) <= FEW_COLUMNS else 1.0
+    cell_width, cell_height = fit(width, height, round(larger * CELL_WIDTH), round(larger * CELL_HEIGHT))
     scaled_crop = crop.scaled(cell_width, cell_height)
     resized = [_resize(frames[i], cell_width, cell_height) for i in shown]
     labels = [frame_labels[i] if frame_labels else f"frame {i}" for i in shown]
@@ -83,7 +86,8 @@ def draw_sheet(
     grid_width = len(shown) * (cell_width + GAP) - GAP
     sheet_width = max(grid_left + grid_width + MARGIN, 2 * MARGIN + 980)
     grid_bottom = grid_top + (1 + len(states)) * (cell_height + GAP) - GAP
-    image = Image.new("RGB", (sheet_width, grid_bottom + 58 + MARGIN // 2), PAPER)
+    legend = _legend(states, crop, sheet_width - grid_left - MARGIN)
+    image = Image.new("RGB", (sheet_width, grid_bottom + 34 + LEGEND_LINE * len(legend) + MARGIN // 2), PAPER)
     draw = ImageDraw.Draw(image)
 
     _header(draw, sheet_width, title, subtitle, predictions)
@@ -104,7 +108,8 @@ def draw_sheet(
                 picture = paint(frame, states_of_row, states_of_row.frame(index, num_frames), scaled_crop)
             image.paste(Image.fromarray(picture), (left, top))
             cells[-1].append((left, top, cell_width, cell_height))
-    _legend(draw, grid_left, grid_bottom + 22, states, crop)
+    for number, line in enumerate(legend):
+        _draw_legend(draw, grid_left, grid_bottom + 22 + LEGEND_LINE * number, line)
     return Sheet(np.asarray(image), shown, [s.layer for s in states], cells)
 
 
@@ -164,8 +169,18 @@ def _row_label(draw: ImageDraw.ImageDraw, top: int, height: int, states: LayerSt
         y += line_height
 
 
-def _legend(draw: ImageDraw.ImageDraw, left: int, top: int, states: Sequence[LayerStates], crop: Crop) -> None:
-    """What the colours mean; only those that occur."""
+@dataclass(frozen=True)
+class _LegendEntry:
+    colors: list[tuple[int, ...]]
+    meaning: str
+
+    @property
+    def width(self) -> float:
+        return SWATCH * len(self.colors) + 5 + font(13).getlength(self.meaning) + 26
+
+
+def _legend(states: Sequence[LayerStates], crop: Crop, width: float) -> list[list[_LegendEntry]]:
+    """Lines that say what the colours mean; only of those that occur."""
     present = {int(s) for row in states for s in np.unique(row.state)}
     tint = tuple(round(150 * (1 - FUSED_STRENGTH) + c * 0.75 * FUSED_STRENGTH) for c in FUSED_COLOR)
     shared: list[tuple[int, ...]] = []
@@ -173,26 +188,31 @@ def _legend(draw: ImageDraw.ImageDraw, left: int, top: int, states: Sequence[Lay
         shared += [tuple(int(v) for v in c) for c in np.unique(row.color[row.state == SHARED], axis=0)]
     spread = [shared[i] for i in _spread(len(shared), 4)]
     dark = round(150 * DROPPED_LIGHT)
-    entries: list[tuple[int, list[tuple[int, ...]], str]] = [
-        (KEPT, [(222, 216, 200)], "kept: a token of its own"),
-        (FUSED, [tint], "fused: lives on only inside a fused token"),
-        (DROPPED, [(dark, dark, dark)], "dropped"),
-        (SHARED, spread, "patches that share a token: one colour each"),
-    ]
-    x = float(left)
-    for state, colors, meaning in entries:
-        if state in present:
-            x = _legend_entry(draw, x, top, colors, meaning)
+    meanings = {
+        KEPT: _LegendEntry([(222, 216, 200)], "kept: a token of its own"),
+        FUSED: _LegendEntry([tint], "fused: lives on only inside a fused token"),
+        DROPPED: _LegendEntry([(dark, dark, dark)], "dropped"),
+        SHARED: _LegendEntry(spread, "patches that share a token: one colour each"),
+    }
+    entries = [entry for state, entry in meanings.items() if state in present]
     if any((row.fused & (row.state == SHARED)).any() for row in states):
         darker = [tuple(round(0.6 * v) for v in color) for color in spread]
-        x = _legend_entry(draw, x, top, darker, "the same, come in through a fused token")
+        entries.append(_LegendEntry(darker, "the same, come in through a fused token"))
     if not crop.covers_frame:
-        _legend_entry(draw, x, top, [(OUTSIDE_GRAY + 12,) * 3], "outside the crop that the model sees")
+        entries.append(_LegendEntry([(OUTSIDE_GRAY + 12,) * 3], "outside the crop that the model sees"))
+    lines: list[list[_LegendEntry]] = [[]]
+    for entry in entries:
+        if lines[-1] and sum(e.width for e in lines[-1]) + entry.width > width:
+            lines.append([])
+        lines[-1].append(entry)
+    return lines
 
 
-def _legend_entry(draw: ImageDraw.ImageDraw, x: float, top: int, colors: list[tuple[int, ...]], meaning: str) -> float:
-    for color in colors:
-        draw.rectangle((x, top, x + 15, top + 15), fill=color, outline=(90, 94, 104))
-        x += 17
-    draw.text((x + 5, top + 8), meaning, fill=INK, font=font(13), anchor="lm")
-    return x + 5 + font(13).getlength(meaning) + 26
+def _draw_legend(draw: ImageDraw.ImageDraw, left: int, top: int, entries: list[_LegendEntry]) -> None:
+    x = float(left)
+    for entry in entries:
+        for number, color in enumerate(entry.colors):
+            at = x + SWATCH * number
+            draw.rectangle((at, top, at + 15, top + 15), fill=color, outline=(90, 94, 104))
+        draw.text((x + SWATCH * len(entry.colors) + 5, top + 8), entry.meaning, fill=INK, font=font(13), anchor="lm")
+        x += entry.width

@@ -47,6 +47,15 @@ def test_patches_that_span_frames_serve_each_of_them():
     assert lit == [False, False, True, True]
 
 
+@pytest.mark.parametrize("count", [1, 3, 4])
+def test_the_legend_of_a_narrow_sheet_goes_on_in_a_second_line(count):
+    kept = torch.rand(count, 4, 4, generator=torch.Generator().manual_seed(0)) < 0.5
+    states = [*layer_states(keep_trace(kept, True)), *layer_states(semantic_trace(count, 4, 4, (1, 2, 2)))]
+    sheet = draw_sheet(frames(count, 40, 60), states, Crop(10, 0, 40, 40, 60, 40), "x", predictions=[("a", 0.5)])
+    assert (sheet.image[:, -20:] == 255).all() and (sheet.image[-6:] == 255).all()
+    assert not (sheet.image[-40:-10] == 255).all()
+
+
 def test_nothing_is_drawn_beyond_the_margins_and_the_file_is_the_image(tmp_path):
     names = [("a very long class name " * 4, 0.9), ("b", 0.1)]
     states = layer_states(semantic_trace(2, 4, 4, (2, 2, 2)))
