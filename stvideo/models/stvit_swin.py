@@ -41,6 +41,8 @@ class SemanticSwin(SwinTransformer):
         StvideoError: an argument that does not fit.
     """
 
+    min_stages = TRACED_STAGE + 1
+
     def __init__(
         self,
         *,

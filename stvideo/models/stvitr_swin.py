@@ -36,6 +36,8 @@ class RecoverySwin(SwinTransformer):
         StvideoError: an argument that does not fit.
     """
 
+    min_stages = TRACED_STAGE + 1
+
     def __init__(
         self,
         *,

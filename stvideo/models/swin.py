@@ -107,7 +107,7 @@ class SwinTransformer(nn.Module):
         qkv_bias: bias of query, key and value projections.
         drop_rate: dropout before the head.
         drop_path_rate: stochastic depth of the last layer, rising linearly over depth.
-        weight_init: ``published`` (normal with std .02) or ``scratch`` (Xavier, which starts small training faster).
+        weight_init: ``published`` (linear layers normal with std .02) or ``scratch`` (Xavier weights).
         features_only: return a feature pyramid instead of logits, see `forward`.
 
     Raises:
@@ -115,7 +115,8 @@ class SwinTransformer(nn.Module):
     """
 
     patch_size = 4
-    flat_bias = False
+    flat_bias = False  # see `WindowAttention`
+    min_stages = 1
 
     def __init__(
         self,
@@ -137,7 +138,7 @@ class SwinTransformer(nn.Module):
         super().__init__()
         check_choice("weight_init", weight_init, ("published", "scratch"))
         self.img_size = check_size(img_size)
-        check_shape(embed_dim, depths, num_heads, window_size)
+        check_shape(embed_dim, depths, num_heads, window_size, self.min_stages)
         if num_frames < 1 or num_classes < 0:
             raise StvideoError(f"num_frames {num_frames} and num_classes {num_classes} must be positive")
         self.num_frames = num_frames
@@ -344,10 +345,14 @@ def check_size(img_size: int | Sequence[int]) -> tuple[int, int]:
     return height, width
 
 
-def check_shape(embed_dim: int, depths: Sequence[int], num_heads: Sequence[int], window_size: int) -> None:
+def check_shape(
+    embed_dim: int, depths: Sequence[int], num_heads: Sequence[int], window_size: int, min_stages: int
+) -> None:
     """Raise `StvideoError` unless the stages fit together."""
     if not depths or len(depths) != len(num_heads):
         raise StvideoError(f"depths {list(depths)} and num_heads {list(num_heads)} must have one number per stage")
+    if len(depths) < min_stages:
+        raise StvideoError(f"depths {list(depths)}: semantic tokens begin in stage {min_stages}, so there must be one")
     if min(depths) < 1 or window_size < 1:
         raise StvideoError(f"depths {list(depths)} and window_size {window_size} must be positive")
     for index, heads in enumerate(num_heads):

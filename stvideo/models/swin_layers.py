@@ -247,7 +247,9 @@ class PatchStem(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, clip: Tensor) -> Tensor:
-        clip = pad_to_multiple(clip.movedim(1, -1), self.patch).movedim(-1, 1)
+        extra = [-length % side for length, side in zip(clip.shape[2:], self.patch, strict=True)]
+        if any(extra):
+            clip = F.pad(clip, (0, extra[2], 0, extra[1], 0, extra[0]))
         if isinstance(self.proj, nn.Conv3d):
             x = self.proj(clip).movedim(1, -1)
         else:

@@ -21,7 +21,7 @@ from stvideo.models.swin_layers import PatchStem, Size3
 class VideoSwin(SwinTransformer):
     """Swin on clips (B, 3, T, H, W), windows spanning time; see `SwinTransformer` for the other arguments.
 
-    Any frame count is taken; an odd one is padded with a black frame.
+    Any frame count is taken; one that is no multiple of ``patch_frames`` is padded with zeros, as pixels are.
 
     Args:
         window_frames: tokens along a window's time axis.

@@ -95,7 +95,7 @@ def max_centers(x: Tensor, rows: int, columns: int) -> Tensor:
 
 def grid_conv(state: State, name: str, x: Tensor) -> Tensor:
     """Depth-wise 3x3 with zero padding, LayerNorm, GELU, linear. (H, W, C) -> (H, W, out)."""
-    kernel = state[f"{name}.conv.weight"][:, 0, 0]
+    kernel = state[f"{name}.conv.weight"].view(-1, 3, 3)
     out = torch.zeros_like(x)
     for y, z in product(range(x.shape[0]), range(x.shape[1])):
         out[y, z] = state[f"{name}.conv.bias"]

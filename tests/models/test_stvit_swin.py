@@ -173,6 +173,7 @@ def test_bfloat16():
         (dict(base_layers=5), "base_layers 5: with the 2 layers"),
         (dict(base_layers=-1), "base_layers -1"),
         (dict(base_layers=1, move_stgm=True), "either move_stgm or base_layers"),
+        (dict(depths=(2, 2), num_heads=(1, 2)), "semantic tokens begin in stage 3"),
         (dict(pooling="mean"), "pooling must be one of gate, max"),
         (dict(features_only=True), "use a model with recovery"),
         (dict(reduction="evit"), "takes no token reductions"),

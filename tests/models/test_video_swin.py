@@ -49,6 +49,26 @@ def test_published_costs(size):
     assert counted / full - 1 == pytest.approx(-0.27, abs=0.01)
 
 
+def test_pyramid_of_clips():
+    model = small(DENSE, **SMALL, features_only=True)
+    with torch.no_grad():
+        maps = model(torch.randn(2, 3, 7, 70, 33))
+    assert [tuple(x.shape) for x in maps.values()] == [
+        (2, 12, 4, 18, 9),
+        (2, 24, 4, 9, 5),
+        (2, 48, 4, 5, 3),
+        (2, 96, 4, 3, 2),
+    ]
+
+
+def test_autocast_trains():
+    model = small(SEMANTIC, **SMALL).train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = model(torch.randn(2, 3, 8, 64, 64)).float().square().sum()
+    loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
 def test_other_class_counts_keep_their_head(swin3d):
     model = stvideo.create_model(DENSE, num_classes=5)
     report = stvideo.load_checkpoint(model, swin3d[1])
