@@ -118,3 +118,17 @@ def test_names_that_do_not_fit_the_head(tmp_path):
     save_model(tmp_path / "m.safetensors", model, {"classes": ["only one"], "preprocess": preprocess(4, 32)})
     with pytest.raises(StvideoError, match="names 1 classes, but its head has 2"):
         load_predictor([f"checkpoint={tmp_path / 'm.safetensors'}"])
+
+
+def test_an_official_file_brings_its_published_preprocessing(tmp_path):
+    """The layout of the released TimeSformer files; 174 classes mean Something-Something: BGR, one frame a segment."""
+    model = stvideo.create_model("timesformer_tiny_patch16_224", num_classes=174, num_frames=4, img_size=32,
+                                 embed_dim=64, depth=2, num_heads=1).eval()  # fmt: skip
+    state = {f"model.{name}": value for name, value in model.state_dict().items()}
+    torch.save({"model_state": state}, tmp_path / "official.pyth")
+    reader = load_predictor([f"checkpoint={tmp_path / 'official.pyth'}"])
+    assert (reader.data.sampling, reader.data.color_order) == ("segment", "bgr")
+    assert (reader.data.num_frames, reader.data.img_size, len(reader.classes)) == (4, 32, 174)
+    clip = torch.rand(1, 3, 4, 32, 32)
+    with torch.inference_mode():
+        assert torch.allclose(torch.from_numpy(reader.run(clip)[0]), model(clip).softmax(-1)[0], atol=1e-6)

@@ -212,6 +212,7 @@ def test_the_others_go_on_when_one_fails(tmp_path, brightest, capsys):
         (["clip.mp4", "checkpoint=none", "output=out"], "no such checkpoint"),
         (["clip.mp4", "checkpoint=text.mp4", "output=out"], "not a checkpoint"),
         (["clip.mp4", "checkpoint=MODEL", "output=text.mp4/out"], "cannot write to this folder"),
+        (["clip.mp4", "checkpoint=MODEL", "output=text.mp4"], "cannot write to this folder: File exists"),
         (["clip.mp4", "checkpoint=MODEL", "output=out", "visualize.layer=3"], "layers with one: 0"),
         (["clip.mp4", "checkpoint=MODEL", "output=out", "visualize.colums=3"], "did you mean 'visualize.columns'"),
         (["clip.mp4", "checkpoint=MODEL", "output=out", "data.flip=true"], "data.flip: has no effect"),

@@ -49,8 +49,11 @@ class VideoWriter:
         if down or right:
             frame = np.pad(frame, ((0, down), (0, right), (0, 0)), mode="edge")
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-        for packet in self._stream.encode(picture):
-            self._container.mux(packet)
+        try:
+            for packet in self._stream.encode(picture):
+                self._container.mux(packet)
+        except (OSError, ValueError) as error:  # PyAV's errors are one or the other
+            raise StvideoError(f"{self.path}: cannot be written: {error}") from None
 
     def __enter__(self) -> VideoWriter:
         return self
