@@ -10,10 +10,13 @@ Batches: ``video`` uint8 (B, 3, T, H, W), ``label``, ``index``, ``view`` int64 (
 
 from __future__ import annotations
 
+import atexit
 import logging
+import os
 import signal
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -248,6 +251,8 @@ def build_loader(
         sampler = TestSampler(dataset.expected, dataset.views_per_video, batch_size, rank, world_size)
     # The video's own time limit acts first, inside the worker; this one is for workers that hang beyond its reach.
     timeout = dataset.reading.timeout * (batch_size + 1) + 60 if workers else 0
+    closing = torch.zeros(1, dtype=torch.uint8).share_memory_()
+    atexit.register(closing.fill_, 1)
     data_loader: DataLoader[Any] = DataLoader(
         dataset,
         batch_sampler=sampler,
@@ -257,17 +262,26 @@ def build_loader(
         timeout=timeout,
         persistent_workers=workers > 0,
         prefetch_factor=prefetch if workers else None,
-        worker_init_fn=_ignore_stop_signals,
+        worker_init_fn=partial(_leave_signals_to_parent, closing=closing),
         generator=torch.Generator(),  # its own, so that iterating leaves the global generator alone
     )
     return Loader(dataset, sampler, data_loader)
 
 
-def _ignore_stop_signals(worker: int) -> None:
-    """A scheduler's signal goes to every process of a job; the training process acts on it and ends its workers."""
-    for name in ("SIGTERM", "SIGUSR1", "SIGINT"):
+def _leave_signals_to_parent(worker: int, closing: torch.Tensor) -> None:
+    """A scheduler's signal goes to every process of a job; the training process acts on it and ends its workers.
+
+    ``closing`` (shared, one number) is set once the parent process ends: from then on SIGTERM means what it says.
+    """
+
+    def end(number: int, frame: object) -> None:
+        if closing.item():
+            os._exit(0)
+
+    for name in ("SIGUSR1", "SIGINT"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, end)
 
 
 def collate(groups: list[list[Sample] | StvideoError]) -> tuple[Batch, list[tuple[int, str]] | StvideoError]:
