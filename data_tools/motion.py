@@ -223,7 +223,7 @@ def write_motion(output: Path, settings: Settings, workers: int = 0, progress: b
     method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
     with multiprocessing.get_context(method).Pool(workers) as pool:
         done = pool.imap_unordered(work, jobs, chunksize=16)
-        for new in tqdm(done, total=len(jobs), desc="motion clips", unit=" clips", disable=not progress):
+        for new in tqdm(done, total=len(jobs), desc="motion clips", unit=" clips", disable=None if progress else True):
             written += new
     for split in SPLITS:
         lines = [
