@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import glob
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, count
 from pathlib import Path
 
 from stvideo import cli
@@ -114,18 +116,18 @@ def output_folder(overrides: Sequence[str], purpose: str) -> Path:
 
 
 def output_names(videos: Sequence[Path]) -> dict[Path, str]:
-    """A name for the outputs of each video: its own without suffix, made different where two would be the same."""
+    """A name for the outputs of each video: its own without suffix, with its folder where several are called alike."""
+    alike = Counter(_stem(video).lower() for video in videos)
     names: dict[Path, str] = {}
     taken: set[str] = set()
     for video in videos:
-        stem = video.stem or "video"
-        candidates = (stem, video.name.replace(".", "_"), f"{video.absolute().parent.name}_{stem}")
-        free = next((c for c in candidates if c.lower() not in taken), None)
-        number = 2
-        while free is None:
-            candidate = f"{stem}_{number}"
-            free = None if candidate.lower() in taken else candidate
-            number += 1
-        names[video] = free
-        taken.add(free.lower())
+        stem, folder = _stem(video), video.absolute().parent.name
+        wanted = [stem] if alike[stem.lower()] == 1 else [f"{folder}_{stem}", f"{folder}_{stem}_{video.suffix[1:]}"]
+        numbered = (f"{folder}_{stem}_{number}" for number in count(2))
+        names[video] = next(name for name in chain(wanted, numbered) if name.lower() not in taken)
+        taken.add(names[video].lower())
     return names
+
+
+def _stem(video: Path) -> str:
+    return video.stem or "video"

@@ -4,6 +4,8 @@ import io
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stvideo.errors import StvideoError
 from stvideo.inputs import collect_videos, for_each, output_names
@@ -43,9 +45,15 @@ def test_nothing_found_is_an_error(tree, arguments, message):
 
 
 def test_output_names_differ_even_where_only_the_case_differs():
-    videos = [Path(p) for p in ("a/x.mp4", "b/x.mp4", "c/X.mp4", "x.avi", "d/x.mp4", "e/x.mp4", ".mp4")]
+    videos = [Path(p) for p in ("/a/x.mp4", "/b/X.mp4", "/b/x.avi", "/b/x.mkv", "/c/b/x.mkv", "/c/y.mp4", ".mp4")]
     chosen = output_names(videos)
-    assert chosen[videos[0]] == "x" and len({n.lower() for n in chosen.values()}) == len(videos)
+    assert list(chosen.values()) == ["a_x", "b_X", "b_x_avi", "b_x_mkv", "b_x_2", "y", ".mp4"]
+
+
+@given(st.lists(st.from_regex(r"(/[ab]){1,2}/[xXy](_2|_a)?\.(mp4|a)", fullmatch=True), unique=True))
+def test_output_names_never_collide(paths):
+    chosen = output_names([Path(p) for p in paths])
+    assert len({name.lower() for name in chosen.values()}) == len(paths)
 
 
 def test_exit_status(capsys):
