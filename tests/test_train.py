@@ -398,6 +398,19 @@ def test_mistakes_outside_the_settings(config, tmp_path, capsys):
     assert "accelerate launch -m stvideo.train" in capsys.readouterr().out
 
 
+def test_a_configuration_cannot_build_objects(tmp_path, capsys):
+    target = tmp_path / "code-was-run"
+    hostile = tmp_path / "hostile.yaml"
+    for text in (
+        f"!!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path ['{target}']]",
+        "${oc.env:HOME}",
+    ):
+        hostile.write_text(f"output: {text}\n")
+        run_here("train", str(hostile), "data.root=/no/such/folder")
+        assert len(capsys.readouterr().err.strip().splitlines()) == 1
+        assert not target.exists()
+
+
 def test_a_mistake_ends_the_real_command_with_status_2(config, tmp_path):
     done = run_command("train", config, *TINY, f"data.root={tmp_path / 'nowhere'}", f"output={tmp_path / 'run'}")
     assert done.returncode == 2
