@@ -1,0 +1,291 @@
+"""Turn any known checkpoint into this package's safetensors, with a model card beside it.
+
+    python -m stvideo.convert TimeSformer_divST_8x32_224_K400.pyth timesformer_k400.safetensors
+    python -m stvideo.convert deit_small_patch16_224.pth deit_small.safetensors classes=imagenet_classes.txt
+    python -m stvideo.convert evit.pth evit.safetensors model=evit_deit_small_patch16_224 keep_rate=0.7
+    python -m stvideo.convert runs/k400_stvit best.safetensors
+
+The source is a run folder, a .safetensors file of this package, or an upstream file: TimeSformer, DeiT, EViT, LV-ViT,
+timm's ViT and Swin, official Swin, STViT-R, torchvision's swin3d. Its model is told from names and shapes of the
+weights; model=NAME names it where that cannot work. Files are read without running any code from them. The result is
+loaded and compared with the source before the command ends. TARGET.md says what the file is.
+
+    model=NAME               one of stvideo.list_models()
+    ARGUMENT=VALUE           any argument of the model: img_size, num_frames, layer_scale, keep_rate of a variant, ...
+    classes=FILE             class names, one a line, in the order of the outputs
+    mean=[..] std=[..] color_order=bgr sampling=segment stride=2 target_fps=25
+                             how clips are prepared, where the published way is not what these weights saw
+    overwrite=false          replace an existing target
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+from stvideo import cli
+from stvideo.config import load_config
+from stvideo.errors import StvideoError
+from stvideo.macs import count_macs
+from stvideo.models.checkpoints import (
+    Checkpoint,
+    LoadReport,
+    check_complete,
+    copy_weights,
+    model_description,
+    read_checkpoint,
+    resolve_checkpoint,
+    save_model,
+)
+from stvideo.models.factory import create_model, load_model
+from stvideo.models.upstream import describe_upstream, published_preprocessing
+from stvideo.training.build import PREPROCESS
+from stvideo.training.run_folder import prepare_output, versions, write_atomically
+
+SUFFIX = ".safetensors"
+OF_THE_MODEL = ("num_frames", "img_size")  # preprocessing that is decided by the model's own arguments
+
+
+@dataclass
+class Request:
+    """What the command line asks for."""
+
+    model: str | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+    preprocess: dict[str, Any] = field(default_factory=dict)
+    classes: list[str] | None = None
+    overwrite: bool = False
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command. Returns its exit status."""
+    positional, overrides = cli.split_arguments(argv, __doc__ or "")
+    if len(positional) != 2:
+        raise StvideoError(
+            f"python -m stvideo.convert takes a source and a target, got {len(positional)}: {' '.join(positional)}; "
+            "example: python -m stvideo.convert weights.pth model.safetensors"
+        )
+    source, target = positional
+    report = convert(source, target, read_request(overrides))
+    print(report.summary())
+    print(f"written: {target}, {card_path(Path(target))}")
+    return 0
+
+
+def read_request(overrides: Sequence[str]) -> Request:
+    """Sort ``key=value`` into what is the model's, the preprocessing's and the command's own.
+
+    Raises:
+        StvideoError: a value that cannot be read.
+    """
+    request = Request()
+    for text in overrides:
+        key, _, raw = text.partition("=")
+        try:
+            value = yaml.safe_load(raw)
+        except yaml.YAMLError:
+            raise StvideoError(f"the command line: cannot read the value of {text!r}") from None
+        if key == "model":
+            request.model = str(value)
+        elif key == "overwrite":
+            if not isinstance(value, bool):
+                raise StvideoError(f"the command line: {text}: expected true or false")
+            request.overwrite = value
+        elif key == "classes":
+            request.classes = read_classes(Path(raw))
+        elif key in PREPROCESS and key not in OF_THE_MODEL:
+            request.preprocess[key] = getattr(load_config(overrides=[f"data.{text}"]).data, key)
+        else:
+            request.arguments[key] = value
+    return request
+
+
+def read_classes(path: Path) -> list[str]:
+    """Class names, one a line; raises `StvideoError` if there are none."""
+    try:
+        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise StvideoError(f"classes={path}: cannot be read as text: {' '.join(str(error).split())}") from None
+    if not names:
+        raise StvideoError(f"classes={path}: the file names no classes")
+    return names
+
+
+def convert(source: str | Path, target: str | Path, request: Request | None = None) -> LoadReport:
+    """Write ``source`` as safetensors to ``target``, with a model card, and check the result.
+
+    Args:
+        source: any file or folder that `stvideo.load_checkpoint` knows.
+        target: a path that ends in ``.safetensors``.
+        request: model, arguments, preprocessing and classes to use instead of those that the source tells.
+
+    Returns:
+        What became of the weights.
+
+    Raises:
+        StvideoError: the target exists, the source is not a checkpoint, or it does not hold every weight of the model.
+    """
+    request = request or Request()
+    target = Path(target)
+    check_target(target, request.overwrite)
+    checkpoint = read_checkpoint(source)
+    if resolve_checkpoint(source).resolve() == target.resolve():
+        raise StvideoError(f"{target}: source and target are the same file")
+    model, metadata = rebuild(checkpoint, request)
+    report = copy_weights(model, checkpoint, dict(checkpoint.state))
+    check_complete(report, may_lack=r"(?!)")
+    if len(metadata["classes"]) != model.num_classes:
+        raise StvideoError(f"{len(metadata['classes'])} class names for a head of {model.num_classes} classes")
+    if report.unexpected:
+        names = ", ".join(report.unexpected[:4]) + (", ..." if len(report.unexpected) > 4 else "")
+        cli.warn(f"{source}: the model has no place for {len(report.unexpected)} of its weights, left out: {names}")
+    metadata["source"] = {
+        "file": Path(checkpoint.path).name,
+        "sha256": sha256(Path(checkpoint.path)),
+        "loading": report.summary().removeprefix(f"{checkpoint.path}: "),
+        "converted_with": versions(),
+    }
+    prepare_output(target.parent)
+    save_model(target, model, metadata)
+    compare(target, model)
+    write_atomically(card_path(target), model_card(target, model, metadata))
+    return report
+
+
+def check_target(target: Path, overwrite: bool) -> None:
+    """Raise `StvideoError` unless ``target`` can be written without losing anything."""
+    if target.suffix != SUFFIX:
+        raise StvideoError(f"{target}: the target must end in {SUFFIX}")
+    for path in (target, card_path(target)):
+        if path.is_dir():
+            raise StvideoError(f"{path}: is a folder; the target is a file")
+        if path.exists() and not overwrite:
+            raise StvideoError(f"{path}: exists already; choose another target or say overwrite=true")
+
+
+def card_path(target: Path) -> Path:
+    """Where the model card of ``target`` goes."""
+    return target.with_suffix(".md")
+
+
+def rebuild(checkpoint: Checkpoint, request: Request) -> tuple[nn.Module, dict[str, Any]]:
+    """The model that the weights are for, and the metadata to save with it.
+
+    Raises:
+        StvideoError: no model can be told, or an argument does not fit it.
+    """
+    known = checkpoint.metadata
+    if request.model is None:
+        try:
+            metadata = dict(known or describe_upstream(checkpoint))
+        except StvideoError as error:
+            raise StvideoError(f"{checkpoint.path}: cannot tell its model; give model=NAME ({error})") from None
+        description = metadata.pop("model", {})
+        if "name" not in description:
+            raise StvideoError(f"{checkpoint.path}: the file does not say which model it is for; give model=NAME")
+        arguments = {**description.get("arguments", {}), **request.arguments}
+        model = create_model(description["name"], reduction=description.get("reduction") or None, **arguments)
+    else:
+        metadata = {key: value for key, value in known.items() if key != "model"}
+        model = create_model(request.model, **{**_classes_of_head(checkpoint), **request.arguments})
+    num_classes = int(model.num_classes)  # type: ignore[arg-type]
+    own: dict[str, Any] = {
+        "num_classes": num_classes,
+        "num_frames": int(model.num_frames),  # type: ignore[arg-type]
+        "img_size": _side(model.img_size),
+    }
+    if "preprocess" not in metadata:
+        metadata["preprocess"] = published_preprocessing(model_description(model).get("name", ""), own)
+    given = {key: own[key] for key in OF_THE_MODEL if key in request.arguments}
+    metadata["preprocess"] = {**metadata["preprocess"], **given, **request.preprocess}
+    if request.classes:
+        metadata.setdefault("versions", versions())  # marks class names that mean something, which evaluation compares
+    metadata["classes"] = request.classes or metadata.get("classes") or [f"class {i}" for i in range(num_classes)]
+    return model, metadata
+
+
+def compare(target: Path, model: nn.Module) -> None:
+    """Load ``target`` and raise `StvideoError`, having removed it, unless it holds just the weights of ``model``."""
+    again, _ = load_model(target)
+    expected, found = model.state_dict(), again.state_dict()
+    same = expected.keys() == found.keys() and all(torch.equal(expected[name], found[name]) for name in expected)
+    if not same:
+        target.unlink()
+        raise StvideoError(f"{target}: what was written does not load back as the same weights; it was removed")
+
+
+def sha256(path: Path) -> str:
+    """Checksum of a file's content, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def model_card(target: Path, model: nn.Module, metadata: Mapping[str, Any]) -> str:
+    """What the file is, where it comes from, what it costs and how it is used, as Markdown."""
+    description = model_description(model)
+    shape: tuple[int, ...] = model.example_shape()  # type: ignore[operator]
+    gmacs = count_macs(model, shape).total
+    source, classes = metadata["source"], metadata["classes"]
+    parameters = sum(p.numel() for p in model.parameters())
+    arguments = ", ".join(f"{key}={value!r}" for key, value in description.get("arguments", {}).items())
+    reduction = "; ".join(
+        f"{method} ({', '.join(f'{key}={value!r}' for key, value in options.items()) or 'defaults'})"
+        for method, options in description["reduction"].items()
+    )
+    lines = [
+        f"# {target.stem}",
+        "",
+        f"- Model: `{description.get('name')}`" + (f" with {arguments}" if arguments else ""),
+        f"- Reduction: {reduction or 'none'}",
+        f"- Converted from `{source['file']}`, SHA-256 `{source['sha256']}`: {source['loading']}",
+        f"- Parameters: {parameters:,}",
+        f"- Cost: {gmacs:.4g} GMACs for one view, input {'x'.join(map(str, shape))} (batch, channels, frames, height, "
+        "width)",
+        f"- Classes: {len(classes)}, from {classes[0]!r} to {classes[-1]!r}" if classes else "- Classes: none",
+        "",
+        "## Preprocessing",
+        "",
+        *(f"- {key}: {value}" for key, value in metadata["preprocess"].items()),
+        "",
+        "## Use",
+        "",
+        "```python",
+        "import stvideo",
+        f'model, metadata = stvideo.load_model("{target.name}")',
+        "```",
+        "",
+        "```",
+        f"python -m stvideo.predict {'VIDEO' if shape[2] > 1 else 'IMAGE'} checkpoint={target.name}",
+        "```",
+        "",
+        "The licence of the weights is that of their source; this conversion does not change it.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _classes_of_head(checkpoint: Checkpoint) -> dict[str, int]:
+    """``num_classes`` as the file's classification head has them, if there is one."""
+    for name in ("head.weight", "head.fc.weight"):
+        if name in checkpoint.state:
+            return {"num_classes": checkpoint.state[name].shape[0]}
+    return {}
+
+
+def _side(img_size: Any) -> int | list[int]:
+    """Height and width as the data section has them: one number for a square."""
+    height, width = img_size
+    return int(height) if height == width else [int(height), int(width)]
+
+
+if __name__ == "__main__":
+    cli.run(main)
