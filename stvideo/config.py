@@ -85,6 +85,7 @@ class TrainConfig:
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
     layer_decay: float | None = None
     head_lr_scale: float = 1.0
+    freeze: list[str] = field(default_factory=list)  # parts that are not trained, e.g. [patch_embed, blocks.0]
     schedule: str = "cosine"  # cosine | step | constant
     warmup_epochs: float = 0.0
     step_epochs: list[float] = field(default_factory=lambda: [11, 14])

@@ -128,11 +128,22 @@ def test_fine_tuning_and_distilling_a_reduced_model_from_a_dense_run(data, confi
     dense, reduced = tmp_path / "dense", tmp_path / "reduced"
     assert run_here("train", config, *TINY, *data, f"output={dense}", "train.max_steps=2") == 0
     evit = "model.reduction.evit={keep_rate: 0.5, layers: [1], shrink_start_epoch: 0.25, shrink_epochs: 1}"
-    start = [f"init={dense}", f"train.teacher={dense}", evit, "train.label_smoothing=0.1", "train.layer_decay=0.8"]
+    frozen = "train.freeze=[patch_embed,blocks.0]"
+    start = [
+        f"init={dense}",
+        f"train.teacher={dense}",
+        evit,
+        frozen,
+        "train.label_smoothing=0.1",
+        "train.layer_decay=0.8",
+    ]
     assert run_here("train", config, *TINY, *data, *start, f"output={reduced}", "train.epochs=2") == 0
     printed = capsys.readouterr().out
     assert "weights loaded" in printed
     assert f"distilling from {dense}" in printed
+    before, after = state_of(dense, 2), state_of(reduced, 8)
+    assert torch.equal(before["model.blocks.0.mlp.fc1.weight"], after["model.blocks.0.mlp.fc1.weight"])
+    assert not torch.equal(before["model.blocks.1.mlp.fc1.weight"], after["model.blocks.1.mlp.fc1.weight"])
     rates = [record["evit/keep_rate"] for record in read_log(reduced, "train")]
     assert rates[0] == rates[1] == 1.0  # counted in epochs of four steps, changed at every one of them
     assert all(a > b for a, b in pairwise(rates[1:6]))
@@ -348,6 +359,7 @@ def assert_one_line(capsys, pattern):
         ("model.args={embed_dim: 32, depht: 3}", r"depht.*did you mean 'depth'"),
         ("model.args={drop_path_rate: 0.1}", r"model.args.drop_path_rate.*model.drop_path_rate"),
         ("data.img_size=30", r"30.*16"),
+        ("train.freeze=[patch_embd]", r"no part 'patch_embd' \(did you mean 'patch_embed'"),
         ("model.num_classes=7", r"num_classes.*7.*3 classes"),
         ("init=/no/weights.pth", r"init=/no/weights.pth: no such file"),
         ("init=NOTWEIGHTS", r"notweights.pth: not a checkpoint"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stvideo.config import Config, DataConfig, ModelConfig, to_dict
-from stvideo.errors import StvideoError
+from stvideo.errors import StvideoError, nearest
 from stvideo.macs import count_macs
 from stvideo.models.checkpoints import initialize, save_model
 from stvideo.models.factory import create_model, load_model
@@ -139,6 +140,7 @@ def build_networks(config: Config, classes: list[str], *, fresh: bool) -> Networ
     notes = []
     if fresh and config.init:
         notes.append(f"init={config.init}: {initialize(model, config.init).summary()}")
+    freeze(model, config.train.freeze)
     average = WeightAverage(model, config.train.ema_decay) if config.train.ema_decay is not None else None
     teacher = None
     if config.train.teacher:
@@ -153,6 +155,21 @@ def build_networks(config: Config, classes: list[str], *, fresh: bool) -> Networ
     )
     shape = (1, 3, config.data.num_frames, config.data.img_size, config.data.img_size)
     return Networks(model, average, criterion, num_classes=len(classes), clip_shape=shape, notes=notes)
+
+
+def freeze(model: nn.Module, parts: Sequence[str]) -> None:
+    """Leave the weights of ``parts`` (dotted names of modules or parameters) as they are.
+
+    Raises:
+        StvideoError: a part that the model does not have.
+    """
+    for part in parts:
+        found = [weight for name, weight in model.named_parameters() if name == part or name.startswith(part + ".")]
+        if not found:
+            names = [name for name, _ in model.named_modules() if name.count(".") <= 1]
+            raise StvideoError(f"train.freeze: the model has no part {part!r}{nearest(part, names)}")
+        for weight in found:
+            weight.requires_grad_(False)
 
 
 def checkpoint_metadata(config: Config, classes: list[str]) -> dict[str, Any]:
