@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from stvideo import cli
 from stvideo.errors import StvideoError
 from stvideo.inference import Predictor
 
@@ -170,6 +171,8 @@ def watch(source: str, predictor: Predictor, as_json: bool) -> int:
             raise StvideoError(f"{source}: cannot be read: {live.problem}")
         if not clips and not live.problem and after is None:
             raise StvideoError(f"{source}: it ended before its first frame")
+    if live.problem:
+        cli.warn(f"{source}: broke off: {live.problem}")
     print(f"{source}: {clips} clips classified, {live.dropped} late frames dropped", file=sys.stderr)
     return clips
 

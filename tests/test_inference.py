@@ -15,6 +15,7 @@ from stvideo.errors import StvideoError
 from stvideo.inference import Predictor, load_predictor
 from stvideo.models.checkpoints import save_model
 from tests.painted_videos import painted_frames, write_video
+from tests.properties import unhurried
 from tests.steered import preprocess, save_brightness_model, save_random_model
 
 
@@ -22,6 +23,7 @@ def predictor(**data: object) -> Predictor:
     return Predictor(torch.nn.Identity(), "x", [], DataConfig(**data), Config(), torch.device("cpu"))
 
 
+@unhurried
 @given(
     st.integers(1, 400), st.sampled_from([10.0, 29.97, 60.0]), st.integers(1, 16), st.integers(1, 40),
     st.sampled_from(["stride", "segment"]), st.one_of(st.none(), st.floats(0.5, 50)),

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from stvideo.errors import StvideoError
 from stvideo.inputs import collect_videos, for_each, output_names
+from tests.properties import unhurried
 
 
 @pytest.fixture
@@ -50,6 +51,7 @@ def test_output_names_differ_even_where_only_the_case_differs():
     assert list(chosen.values()) == ["a_x", "b_X", "b_x_avi", "b_x_mkv", "b_x_2", "y", ".mp4"]
 
 
+@unhurried
 @given(st.lists(st.from_regex(r"(/[ab]){1,2}/[xXy](_2|_a)?\.(mp4|a)", fullmatch=True), unique=True))
 def test_output_names_never_collide(paths):
     chosen = output_names([Path(p) for p in paths])

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stvideo.drawing.bars import text_bars
+from tests.properties import unhurried
 
 
 def test_names_align_and_bars_have_the_length_of_their_share():
@@ -20,6 +21,7 @@ def test_plain_characters_where_the_terminal_has_no_blocks():
     assert text_bars([("a", 1.0)], width=4, encoding=None) == ["a  ####  100.0 %"]
 
 
+@unhurried
 @given(st.lists(st.tuples(st.text(max_size=80), st.floats(0, 1)), max_size=6))
 def test_one_printable_line_per_class_of_equal_width(predictions):
     lines = text_bars(predictions)

@@ -22,10 +22,12 @@ from stvideo.drawing.evaluation import (
     worst_classes,
 )
 from stvideo.drawing.text import font, wrap
+from tests.properties import unhurried
 
 LABELS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=60)
 
 
+@unhurried
 @given(LABELS)
 def test_counting_equals_a_slow_count(pairs):
     truth, guess = (np.array([p[i] for p in pairs], np.int64) for i in (0, 1))
@@ -100,6 +102,7 @@ def test_class_rows_sheet(tmp_path):
     assert draw_class_rows([]).shape[2] == 3
 
 
+@unhurried
 @given(st.text(max_size=120), st.integers(20, 300))
 def test_wrapped_lines_fit(text, width):
     face = font(15)

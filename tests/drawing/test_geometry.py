@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stvideo.drawing.geometry import Crop, fit
+from tests.properties import unhurried
 
 
 @st.composite
@@ -18,6 +19,7 @@ def crops(draw: st.DrawFn) -> tuple[Crop, int, int]:
     return Crop(left, top, width, height, frame_width, frame_height), draw(st.integers(1, 20)), draw(st.integers(1, 20))
 
 
+@unhurried
 @given(crops())
 def test_every_pixel_lies_in_the_box_of_its_patch(case):
     crop, rows, columns = case
@@ -35,6 +37,7 @@ def test_every_pixel_lies_in_the_box_of_its_patch(case):
             assert top - 1e-6 <= y + 0.5 <= bottom + 1e-6
 
 
+@unhurried
 @given(crops(), st.integers(8, 300), st.integers(8, 300))
 def test_a_scaled_crop_marks_the_same_part_of_the_frame(case, width, height):
     crop, rows, columns = case

@@ -2,16 +2,17 @@
 
 import numpy as np
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stvideo.drawing.geometry import Crop
 from stvideo.drawing.overlay import CROP_LINE, paint
 from stvideo.drawing.states import layer_states
+from tests.properties import unhurried
 from tests.token_traces import dense_trace, keep_trace, semantic_trace
 
 
-@settings(max_examples=40, deadline=None)
+@unhurried
 @given(st.data())
 def test_the_only_kept_patch_is_the_only_bright_one(data):
     """Index round-trip: any grid, any crop, any (odd) frame size."""

@@ -10,6 +10,7 @@ from stvideo.drawing.colors import palette, srgb_to_oklab
 from stvideo.drawing.states import DROPPED, FUSED, KEPT, SHARED, layer_states
 from stvideo.errors import StvideoError
 from stvideo.tokens import TokenTrace
+from tests.properties import unhurried
 from tests.token_traces import CPU, dense_trace, keep_trace, semantic_trace
 
 
@@ -98,6 +99,7 @@ def test_recovery_gives_an_output_row_of_its_own():
     assert [row.layer for row in rows] == [2, 6] and rows[1].is_output and not rows[1].reduces
 
 
+@unhurried
 @given(st.integers(0, 10_000), st.booleans(), st.integers(0, 1))
 def test_every_patch_has_exactly_one_state(seed, fuse, clip):
     kept = torch.stack([kept_mask(seed), kept_mask(seed + 1)])
