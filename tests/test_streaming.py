@@ -22,7 +22,13 @@ def clip(tmp_path) -> Path:
     return write_video(tmp_path / "clip.mp4", frames, fps=40)
 
 
-def test_the_newest_frames_in_their_order(clip):
+@pytest.fixture
+def patient(monkeypatch) -> None:
+    """No frame counts as late: the machine may be busy."""
+    monkeypatch.setattr("stvideo.streaming.LATE", 600.0)
+
+
+def test_the_newest_frames_in_their_order(clip, patient):
     seen, after = [], None
     with LiveSource(f"stream:{clip}", span=0.2, short_side=32) as live:
         while frames := live.newest(after):
@@ -64,7 +70,7 @@ def test_pick_spreads_over_the_span_and_repeats_while_there_is_too_little():
     assert [f.seconds for f in pick(frames, 0.9, 1)] == [1.0]
 
 
-def test_the_command_prints_lag_and_drops(tmp_path, clip, capsys):
+def test_the_command_prints_lag_and_drops(tmp_path, clip, capsys, patient):
     model = save_random_model(tmp_path / "m.safetensors", {"evit": dict(keep_rate=0.5, layers=(1,))})
     assert main([f"stream:{clip}", f"checkpoint={model}", "--json", "top_k=1"]) == 0
     captured = capsys.readouterr()
