@@ -2,15 +2,13 @@
 
 import argparse
 import hashlib
-import subprocess
-import sys
 
 import pytest
 import timm
 import torch
 
 import stvideo
-from stvideo import StvideoError, load_model
+from stvideo import StvideoError, cli, load_model
 from stvideo.convert import convert, main, read_request
 from stvideo.models.checkpoints import read_checkpoint, save_model
 
@@ -161,10 +159,11 @@ def test_a_file_of_no_known_model(tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [["only_one.pth"], ["a.pth", "b.pt"], ["absent.pth", "b.safetensors"]])
-def test_the_command_ends_with_one_line_and_status_2(tmp_path, arguments):
-    done = subprocess.run(
-        [sys.executable, "-m", "stvideo.convert", *arguments], capture_output=True, text=True, cwd=tmp_path
-    )
-    assert done.returncode == 2
-    assert done.stderr.startswith("stvideo: error: ")
-    assert done.stderr.count("\n") == 1
+def test_the_command_ends_with_one_line_and_status_2(tmp_path, monkeypatch, capsys, arguments):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        cli.run(main, arguments)
+    assert end.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("stvideo: error: ")
+    assert error.count("\n") == 1

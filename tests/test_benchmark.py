@@ -1,0 +1,323 @@
+"""The published tables, and comparisons side by side: the data, the counting, the sums; never the clock."""
+
+import csv
+import io
+import json
+import re
+import statistics
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import stvideo
+from stvideo import StvideoError, cli
+from stvideo.benchmark import main
+from stvideo.benchmarks import compare, paper_tables
+from stvideo.benchmarks.paper_tables import NOT_HERE, choose_blocks, count_row, judge, measure_block
+from stvideo.benchmarks.published import PUBLISHED
+from stvideo.benchmarks.report import Column, Report, Section
+from stvideo.benchmarks.rows import Block, Row
+from stvideo.benchmarks.settings import accept_dashes, read_settings
+from stvideo.benchmarks.targets import dense_counterpart, parse_targets
+
+BLOCKS = {block.key: block for block in PUBLISHED}
+
+# How far a count may lie from the published figure, upwards and (where keys are projected once) downwards.
+TOLERANCES = {
+    "deit": (0.01, 0.01),
+    "swin": (0.02, 0.05),
+    "stvitr": (0.01, 0.05),
+    "dense-prediction": (0.04, 0.05),
+    "evit": (0.01, 0.01),
+    "lvvit": (0.03, 0.03),
+    "timesformer": (0.01, 0.01),
+    "video-swin": (0.03, 0.05),
+}
+
+TINY = "embed_dim=32 depth=4 num_heads=2 img_size=32 num_frames=2 num_classes=3"
+
+
+@pytest.mark.parametrize("key", TOLERANCES)
+def test_every_row_counts_as_published(key):
+    above, below = TOLERANCES[key]
+    for row in BLOCKS[key].rows:
+        result = count_row(row)
+        counted = result["counted_gmacs"]
+        assert counted, f"{row.label}: {result['agreement']}"
+        if row.gmacs is None:
+            continue
+        published, rounding = float(row.gmacs), 0.5 * 10 ** -len(row.gmacs.partition(".")[2])
+        wider = 2 if row.label.startswith(("DeiT-T", "STViT-DeiT-T")) else 1
+        assert (published - rounding) * (1 - below * wider) <= counted, row.label
+        assert counted <= (published + rounding) * (1 + above * wider), row.label
+        assert result["agreement"] != "DIFFERS", row.label
+
+
+@pytest.mark.parametrize(("letter", "parameters"), [("S", 49_625_518), ("B", 87_812_336)])
+def test_the_recovery_network_has_the_published_parameters(letter, parameters):
+    row = next(row for row in BLOCKS["stvitr"].rows if row.label == f"STViT-R-Swin-{letter}")
+    assert count_row(row)["parameters"] == parameters == int(row.parameters)
+
+
+def test_published_data_is_consistent():
+    for block in PUBLISHED:
+        labels = [row.label for row in block.rows]
+        assert len(set(labels)) == len(labels)
+        for row in block.rows:
+            assert row.dense is None or row.dense in labels
+            assert row.speedup is None or (row.dense and float(row.speedup) > 1)
+            assert row.gmacs is None or float(row.gmacs) > 0
+            assert row.model is None or block.key != "others"
+    assert {key: len(block.rows) for key, block in BLOCKS.items() if key != "others"} == {
+        "deit": 17, "swin": 15, "stvitr": 4, "dense-prediction": 8, "evit": 18, "lvvit": 10, "timesformer": 12,
+        "video-swin": 5,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("gmacs", "tolerance", "less", "counted", "words"),
+    [
+        ("3.5", 0.01, 0.0, 3.4501, "as printed"),
+        ("3.5", 0.01, 0.0, 3.44, "within 1 % of 3.45"),
+        ("3.5", 0.01, 0.0, 3.58, "within 1 % of 3.55"),
+        ("3.50", 0.01, 0.0, 3.52, "within 1 %"),
+        ("3.50", 0.01, 0.0, 3.40, "DIFFERS"),
+        ("3.50", 0.01, 0.05, 3.40, "less, see note"),
+        ("3.50", 0.01, 0.05, 3.28, "DIFFERS"),
+        ("3.50", 0.01, 0.05, 3.60, "DIFFERS"),
+        ("134", 0.04, 0.01, 138.7, "within 4 %"),
+    ],
+)
+def test_agreement_in_words(gmacs, tolerance, less, counted, words):
+    assert judge(Row("x", gmacs=gmacs, tolerance=tolerance, may_be_less=less), counted) == words
+
+
+def test_a_row_without_its_model_is_not_made_up():
+    result = count_row(Row("x", "swin_gigantic_patch4_window7_224", gmacs="9.9"))
+    assert result["agreement"] == NOT_HERE
+    assert result["counted_gmacs"] is None
+    assert result["difference"] is None
+
+
+def test_tables_in_every_format(tmp_path, capsys):
+    assert main(["paper-tables", "--rows", "stvitr,others", f"--output={tmp_path}/tables"]) == 0
+    shown = capsys.readouterr().out
+    folder = tmp_path / "tables"
+    assert (folder / "paper-tables.txt").read_text() in shown
+    labels = [row.label for key in ("stvitr", "others") for row in BLOCKS[key].rows]
+
+    rows = list(csv.DictReader(io.StringIO((folder / "paper-tables.csv").read_text())))
+    assert [row["row"] for row in rows] == labels
+    assert rows[1]["published_gmacs"] == "5.83"
+    assert float(rows[1]["counted_gmacs"]) == pytest.approx(5.62, abs=0.01)
+    assert rows[1]["published_parameters"] == "49625518"
+
+    content = json.loads((folder / "paper-tables.json").read_text())
+    assert [row["row"] for section in content["sections"] for row in section["rows"]] == labels
+    assert any("projected once" in note for note in content["notes"])
+
+    for table in re.split(r"\n### .*\n\n", (folder / "paper-tables.md").read_text())[1:]:
+        lines = [line for line in table.splitlines() if line.startswith("|")]
+        assert len({line.count("|") for line in lines}) == 1
+    assert sum(label in (folder / "paper-tables.md").read_text() for label in labels) == len(labels)
+
+
+def test_text_columns_stand_under_their_titles():
+    columns = (Column("a", "name", left=True), Column("b", "value", "{:.1f}".format), Column("c", "never"))
+    sections = [
+        Section("s", "S", [{"a": "long name", "b": 1.0}, {"a": "x", "b": 12.5}]),
+        Section("t", "T", [{"a": "y"}]),
+    ]
+    report = Report("R", columns, sections, ["a note"])
+    assert report.text().splitlines() == [
+        "R", "", "S", "name       value", "---------  -----", "long name    1.0", "x           12.5",
+        "", "T", "name", "---------", "y", "", "- a note",
+    ]  # fmt: skip
+
+
+def test_measuring_fills_in_ratios_over_the_dense_row():
+    small = dict(embed_dim=32, depth=2, num_heads=2, img_size=32, num_classes=3)
+    rows = [
+        Row("dense", "deit_tiny_patch16_224", small, size=(1, 32, 32)),
+        Row("half", "evit_deit_tiny_patch16_224", {**small, "keep_rate": 0.5}, size=(1, 32, 32), dense="dense"),
+        Row("absent", "no_such_model", dense="dense"),
+    ]
+    results = [count_row(row) for row in rows]
+    measure_block(Block("b", "B", "", rows), results, paper_tables.Settings(rounds=2), torch.device("cpu"))
+    speedup = results[1]["measured_speedup"]
+    assert 0 < speedup["low"] <= speedup["median"] <= speedup["high"]
+    assert "measured_speedup" not in results[0] or results[0]["measured_speedup"] is None
+    assert results[2].get("measured_speedup") is None
+
+
+def test_rows_are_chosen_by_name():
+    assert [block.key for block in choose_blocks("evit, deit")] == ["deit", "evit"]
+    assert len(choose_blocks("all")) == len(PUBLISHED)
+    with pytest.raises(StvideoError, match=r"rows=evti: no such table \(did you mean 'evit'\?\); there are: all, deit"):
+        choose_blocks("evti")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["paper-tables", "--rows", "nonsense"], "no such table"),
+        (["paper-tables", "--rows"], "--rows needs a value"),
+        (["paper-tables", "--row", "evit"], "unknown option '--row'"),
+        (["paper-tables", "evit"], "not 'evit'"),
+        (["paper-tables", "rounds=0"], "rounds=0: expected 1 or more"),
+        (["paper-tables", "precision=fp61"], "choose fp32 or bf16"),
+        (["paper-tables", "measure=maybe"], "measure=maybe"),
+        (["deit_tini_patch16_224"], "did you mean 'deit_tiny_patch16_224'?"),
+        (["configs/absent.yaml"], "neither a model nor a file"),
+        (["deit_tiny_patch16_224", "keep_rate=0.5"], "stands in its quotes"),
+        (["deit_tiny_patch16_224", "batch_sizes=0"], "batch_sizes=0: expected 1 or more"),
+        (["deit_tiny_patch16_224", "mode=backward"], "choose forward or train"),
+        (["deit_tiny_patch16_224", "device=abacus"], "no such kind of device"),
+        (["deit_tiny_patch16_224 evit.keep_rate"], "cannot read 'evit.keep_rate'"),
+        (["deit_tiny_patch16_224", "+evitt"], "cannot read 'evitt' (did you mean 'evit'?)"),
+        (["+evit"], "there is none"),
+        (["models"], "nothing to compare"),
+        ([f"deit_tiny_patch16_224 {TINY} num_classes=0", "mode=train", "batch_sizes=1"], "needs a model with a class"),
+    ],
+)
+def test_mistakes_are_one_line_and_status_2(capsys, arguments, message):
+    with pytest.raises(SystemExit) as end:
+        cli.run(main, arguments)
+    error = capsys.readouterr().err
+    assert end.value.code == 2
+    assert message in error
+    assert error.startswith("stvideo: error: ")
+    assert error.count("\n") == 1
+
+
+def test_as_a_process():
+    command = [sys.executable, "-m", "stvideo.benchmark", "paper-tables", "--rows=nonsense"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], []])
+def test_help_of_the_command(capsys, arguments):
+    assert main(arguments) == 0
+    assert "paper-tables" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings"),
+    [(["paper-tables", "--help"], paper_tables.Settings), (["models", "--help"], compare.Settings)],
+)
+def test_help_names_every_setting(capsys, arguments, settings):
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 0
+    shown = capsys.readouterr().out
+    for name in settings.__dataclass_fields__:
+        assert f"{name}=" in shown or name in ("img_size", "num_classes")
+    assert "{" not in shown
+
+
+def test_options_with_dashes():
+    argv = ["x", "--batch-sizes", "1,4", "--compile", "--rounds=3", "--other"]
+    rewritten = accept_dashes(argv, compare.Settings)
+    assert rewritten == ["x", "batch_sizes=1,4", "compile=true", "rounds=3", "--other"]
+    settings = read_settings(compare.Settings, [text for text in rewritten if "=" in text])
+    assert (settings.batch_sizes, settings.compile, settings.rounds) == ([1, 4], True, 3)
+
+
+def test_targets():
+    texts = [
+        "timesformer_tiny_patch16_224 img_size=64",
+        "+evit.keep_rate=0.5 evit.layers=[1, 2]",
+        "+stgm.layers=(4,5) stgm.grid=(None, 2, 2)",
+    ]
+    dense, evit, stgm = parse_targets(texts)
+    assert dense.arguments == {"img_size": 64}
+    assert evit.arguments == {"img_size": 64}
+    assert evit.reductions == {"evit": {"keep_rate": 0.5, "layers": [1, 2]}}
+    assert stgm.reductions == {"stgm": {"layers": [4, 5], "grid": [None, 2, 2]}}
+    model = stgm.build({"num_frames": 4})
+    assert model.example_shape() == (1, 3, 4, 64, 64)
+    assert model.reductions["stgm"].layers == (4, 5)
+
+
+def test_a_configuration_and_a_checkpoint_are_targets(tmp_path):
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        "model: {name: timesformer_tiny_patch16_224, reduction: {evit: {keep_rate: 0.7}},"
+        " args: {embed_dim: 32, depth: 4, num_heads: 2}}\ndata: {num_frames: 2, img_size: 32}\n"
+    )
+    (target,) = parse_targets([f"{config} model.num_classes=5 evit.fuse=false"])
+    model = target.build({})
+    assert model.reductions["evit"].keep_rates == (0.7,) * 3
+    assert not model.reductions["evit"].fuse
+    assert model.num_classes == 5
+    stvideo.models.checkpoints.save_model(tmp_path / "m.safetensors", model, {})
+    (saved,) = parse_targets([str(tmp_path / "m.safetensors")])
+    again = saved.build({})
+    assert torch.equal(again.head.weight, model.head.weight)
+    for one in (target, saved):
+        counterpart = dense_counterpart(one, model)
+        assert len(counterpart.build({}).reductions) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "dense"),
+    [
+        ("evit_deit_tiny_patch16_224", "deit_tiny_patch16_224"),
+        ("stvit_deit_tiny_patch16_224", "deit_tiny_patch16_224"),
+        ("timesformer_tiny_patch16_224 evit", "timesformer_tiny_patch16_224"),
+        ("stvit_swin_tiny_patch4_window7_224", "swin_tiny_patch4_window7_224"),
+        ("deit_tiny_patch16_224", None),
+    ],
+)
+def test_what_a_reduced_model_is_compared_with(text, dense):
+    (target,) = parse_targets([text])
+    with torch.device("meta"):
+        counterpart = dense_counterpart(target, target.build({}))
+    assert (counterpart and counterpart.source) == dense
+
+
+@pytest.mark.parametrize("mode", ["forward", "train"])
+def test_side_by_side(tmp_path, capsys, mode):
+    arguments = [
+        f"timesformer_tiny_patch16_224 {TINY}",
+        "+evit.keep_rate=0.5",
+        "batch_sizes=1,3",
+        "rounds=2",
+        f"mode={mode}",
+        f"output={tmp_path}",
+    ]
+    assert main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert (tmp_path / "benchmark.txt").read_text() in shown
+    content = json.loads((tmp_path / "benchmark.json").read_text())
+    assert content["machine"]["torch"] == torch.__version__
+    assert [section["key"] for section in content["sections"]] == ["batch-1", "batch-3"]
+    for batch, section in zip((1, 3), content["sections"], strict=True):
+        dense, reduced = section["rows"]
+        assert dense["speedup"] is None
+        assert len(dense["rounds"]) == len(reduced["rounds"]) == 2
+        ratios = [a / b for a, b in zip(dense["rounds"], reduced["rounds"], strict=True)]
+        assert reduced["speedup"]["median"] == pytest.approx(statistics.median(ratios))
+        assert reduced["speedup"]["low"] == pytest.approx(min(ratios))
+        assert reduced["theory"] == pytest.approx(dense["gmacs"] / reduced["gmacs"])
+        assert reduced["of_theory"] == pytest.approx(reduced["speedup"]["median"] / reduced["theory"])
+        assert reduced["clips_per_second"] == pytest.approx(batch / statistics.median(reduced["rounds"]))
+        for row in section["rows"]:
+            assert row["of_products"] > 0
+            assert (row["p50"] is not None) == (batch == 1)
+            assert (row["saved_mib"] is not None) == (mode == "train")
+    if mode == "train":
+        dense, reduced = content["sections"][1]["rows"]
+        assert reduced["saved_mib"] < dense["saved_mib"]
+
+
+def test_a_single_reduced_model_is_compared_with_its_dense_one(capsys):
+    assert main([f"evit_deit_tiny_patch16_224 {TINY} keep_rate=0.5", "rounds=1", "batch_sizes=2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    names = [line.split()[0] for line in lines if "deit_tiny" in line and not line.startswith("-")]
+    assert names == ["deit_tiny_patch16_224", "evit_deit_tiny_patch16_224"]
