@@ -202,7 +202,9 @@ def call(*arguments: str) -> None:
     """
     shown = shlex.join(["python", *(os.path.relpath(a, REPOSITORY) if a.startswith("/") else a for a in arguments)])
     print(f"\n$ {shown}", flush=True)
-    status = subprocess.run([sys.executable, *arguments], cwd=REPOSITORY).returncode
+    # Decoding runs beside training: threads that compete with it for the same cores slow such small networks down.
+    environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 2)), **os.environ}
+    status = subprocess.run([sys.executable, *arguments], cwd=REPOSITORY, env=environment).returncode
     if status != 0:
         raise StvideoError(f"this step of the demo ended with status {status}: {shown}")
 
