@@ -11,13 +11,13 @@ without position bias, adaptive bins for every map size (`swin_semantic`).
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from torch import Tensor, nn
 
 from stvideo.errors import StvideoError
 from stvideo.models.swin import TRACED_STAGE, SwinTransformer
+from stvideo.models.swin_checks import check_tokens_per_window
 from stvideo.models.swin_keys import merging_to_projection, split_projection
 from stvideo.models.swin_layers import ChannelProjection, ConvStem
 from stvideo.models.vit import check_choice
@@ -120,14 +120,3 @@ class SemanticSwin(SwinTransformer):
     def may_lack(self) -> str:
         """Pattern of the weights that dense files do not have."""
         return r"\.centers\.|\.layer_scale_\d$"
-
-
-def check_tokens_per_window(count: int, window: int) -> int:
-    """The side of the square that ``count`` tokens form; raises `StvideoError` unless it fits into the window."""
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1 or math.isqrt(count) ** 2 != count:
-        raise StvideoError(f"tokens_per_window must be a square number such as 4, 9 or 16, not {count!r}")
-    if count > window * window:
-        raise StvideoError(
-            f"tokens_per_window {count} is larger than the window of {window}x{window} = {window * window} patches"
-        )
-    return math.isqrt(count)

@@ -13,8 +13,8 @@ from typing import Any
 from torch import nn
 
 from stvideo.errors import StvideoError
-from stvideo.models.stvit_swin import check_tokens_per_window
 from stvideo.models.swin import TRACED_STAGE, SwinTransformer
+from stvideo.models.swin_checks import check_tokens_per_window
 from stvideo.models.swin_layers import ConvStem
 from stvideo.models.vit import check_choice
 

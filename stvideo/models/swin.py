@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from stvideo.errors import StvideoError
+from stvideo.models.swin_checks import check_shape, check_size
 from stvideo.models.swin_keys import convert_swin_state
 from stvideo.models.swin_layers import PatchMerging, PatchStem, Size3, SwinBlock, init_layers
 from stvideo.models.swin_semantic import (
@@ -332,29 +333,3 @@ class SwinTransformer(nn.Module):
         outputs, trace = self.stage_outputs(clip, return_trace)
         result = self.pyramid(outputs, clip.ndim == 4) if self.features_only else self.forward_head(outputs[-1])
         return result if trace is None else (result, trace.finish())  # type: ignore[return-value]
-
-
-def check_size(img_size: int | Sequence[int]) -> tuple[int, int]:
-    """``img_size`` as (height, width); raises `StvideoError` unless both are positive numbers of pixels."""
-    try:
-        height, width = (img_size, img_size) if isinstance(img_size, int) else map(int, img_size)
-    except (TypeError, ValueError):
-        raise StvideoError(f"img_size must be a number of pixels or (height, width), not {img_size!r}") from None
-    if height < 1 or width < 1:
-        raise StvideoError(f"img_size must be positive, not {height}x{width}")
-    return height, width
-
-
-def check_shape(
-    embed_dim: int, depths: Sequence[int], num_heads: Sequence[int], window_size: int, min_stages: int
-) -> None:
-    """Raise `StvideoError` unless the stages fit together."""
-    if not depths or len(depths) != len(num_heads):
-        raise StvideoError(f"depths {list(depths)} and num_heads {list(num_heads)} must have one number per stage")
-    if len(depths) < min_stages:
-        raise StvideoError(f"depths {list(depths)}: semantic tokens begin in stage {min_stages}, so there must be one")
-    if min(depths) < 1 or window_size < 1:
-        raise StvideoError(f"depths {list(depths)} and window_size {window_size} must be positive")
-    for index, heads in enumerate(num_heads):
-        if heads < 1 or embed_dim * 2**index % heads:
-            raise StvideoError(f"stage {index}: {embed_dim * 2**index} channels are not divisible by {heads} heads")
