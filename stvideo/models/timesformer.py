@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from stvideo.layers import Attention, gather_tokens, resize_time_embedding
@@ -42,7 +43,7 @@ class DividedBlock(Block):
         which are nearly all of the cost, run on the tokens that exist.
         """
         patches = tokens.patches
-        batch, frames, count, dim = patches.shape
+        batch, frames, _, dim = patches.shape
         heads = self.temporal_attn.num_heads
         qkv = self.temporal_attn.qkv(self.temporal_norm1(patches))
         mask, place = None, None
@@ -54,12 +55,10 @@ class DividedBlock(Block):
             mask = mask.transpose(1, 2).reshape(batch * places, 1, 1, frames)
             # An empty place has no key at all; let its (unused) queries see the zeros there instead of dividing by 0.
             mask = mask | ~mask.any(dim=-1, keepdim=True)
-            count = places
-        q, k, v = qkv.view(batch, frames, count, 3, heads, dim // heads).permute(3, 0, 2, 4, 1, 5).unbind(0)
-        q, k, v = (x.reshape(batch * count, heads, frames, -1) for x in (q, k, v))
+        q, k, v = rearrange(qkv, "b t n (three h d) -> three (b n) h t d", three=3, h=heads).unbind(0)
         q, k = self.temporal_attn.q_norm(q), self.temporal_attn.k_norm(k)
         out = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        out = out.view(batch, count, heads, frames, -1).permute(0, 3, 1, 2, 4).reshape(batch, frames, count, dim)
+        out = rearrange(out, "(b n) h t d -> b t n (h d)", b=batch)
         if place is not None:
             out = gather_tokens(out, place)
         return tokens.replace(patches=patches + self.drop_path(self.temporal_fc(self.temporal_attn.proj(out))))

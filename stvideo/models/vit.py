@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -203,14 +204,15 @@ class VisionTransformer(nn.Module):
         """(B, 3, T, H, W) -> tokens of every patch with their positions added."""
         batch, _, frames, height, width = clip.shape
         grid = (height // self.patch_size, width // self.patch_size)
-        patches = self.patch_embed(clip.transpose(1, 2).flatten(0, 1)).view(batch, frames, grid[0] * grid[1], -1)
+        patches = self.patch_embed(rearrange(clip, "b c t h w -> (b t) c h w"))
+        patches = rearrange(patches, "(b t) n c -> b t n c", b=batch)
         position = resize_grid_embedding(self.pos_embed[:, self.num_prefix :], self.grid, grid)
         patches = self.embed_time(patches + position.unsqueeze(1))
         prefix = patches.new_zeros(batch, 1, 0, self.embed_dim)
         if self.cls_token is not None:
             prefix = (self.cls_token + self.pos_embed[:, : self.num_prefix]).unsqueeze(1).expand(batch, -1, -1, -1)
         if self.attention == "joint":
-            patches = patches.flatten(1, 2).unsqueeze(1)
+            patches = rearrange(patches, "b t n c -> b 1 (t n) c")
         elif self.attention == "space":
             prefix = prefix.expand(-1, frames, -1, -1)
         return Tokens(patches=patches, prefix=prefix, grid=(frames, *grid))
@@ -276,8 +278,9 @@ class VisionTransformer(nn.Module):
                 f"{', '.join(self.reductions)}: the patch tokens are gone at the output; use the 'stvitr' reduction, "
                 "which recovers them, or a dense model"
             )
-        patches = self.norm(tokens.patches).view(clip.shape[0], *grid, self.embed_dim)
-        return self.forward_head(tokens), patches.permute(0, 4, 1, 2, 3)
+        # Frame by frame whether they stand in one group (joint attention) or in one per frame.
+        per_frame = self.norm(tokens.patches).reshape(clip.shape[0], frames, -1, self.embed_dim)
+        return self.forward_head(tokens), rearrange(per_frame, "b t (h w) c -> b c t h w", h=grid[1])
 
     def forward(self, clip: Tensor, return_trace: bool = False) -> Tensor | tuple[Tensor, TokenTrace]:
         """Classify a batch of clips.
