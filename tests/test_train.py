@@ -192,10 +192,15 @@ def test_a_signal_writes_a_checkpoint_and_says_so(data, config, tmp_path, name):
     assert saved["step"] == read_log(tmp_path, "train")[-1]["step"] >= 2
 
 
-def test_another_model_is_not_continued(uninterrupted, data, config, capsys):
+def test_another_model_or_optimizer_is_not_continued(uninterrupted, data, config, capsys):
     arguments = [config, *TINY, *data, *RANDOM, f"output={uninterrupted}", "model.args.depth=4"]
     assert run_here("train", *arguments) == 2
     assert_one_line(capsys, r"cannot continue with another model.*model.args was")
+    arguments = [config, *TINY, *data, *RANDOM, f"output={uninterrupted}"]
+    assert run_here("train", *arguments, "train.optimizer=sgd") == 2
+    assert_one_line(capsys, r"cannot continue: train.optimizer was adamw, is sgd")
+    assert run_here("train", *arguments, "train.layer_decay=0.5") == 2
+    assert_one_line(capsys, r"cannot continue: train.layer_decay, head_lr_scale")
 
 
 def test_never_starts_afresh_and_keeps_the_earlier_run(data, config, tmp_path):

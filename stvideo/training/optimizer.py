@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from timm.models import group_parameters
 from torch import nn
 
 from stvideo.config import TrainConfig
+from stvideo.errors import StvideoError
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig, lr: float) -> torch.optim.Optimizer:
@@ -53,6 +55,28 @@ def parameter_groups(
         group["params"].append(parameter)
         group["names"].append(name)
     return list(groups.values())
+
+
+def load_optimizer(
+    optimizer: torch.optim.Optimizer, state: dict[str, Any], saved_name: str, config: TrainConfig, folder: Path
+) -> None:
+    """Take over the state of a checkpoint; weight decay, momentum and the like are those of ``config``.
+
+    Raises:
+        StvideoError: the state is another optimiser's, or of other parameter groups.
+    """
+    if saved_name != config.optimizer:
+        raise StvideoError(f"{folder}: cannot continue: train.optimizer was {saved_name}, is {config.optimizer}")
+    wanted = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+    try:
+        optimizer.load_state_dict(state)
+    except (ValueError, KeyError):
+        raise StvideoError(
+            f"{folder}: cannot continue: train.layer_decay, head_lr_scale, freeze or weight_decay sort the weights "
+            "otherwise than before; set them back, or start a new run with init="
+        ) from None
+    for group, settings in zip(optimizer.param_groups, wanted, strict=True):
+        group.update(settings)
 
 
 def set_learning_rate(param_groups: Iterable[dict[str, Any]], lr: float) -> None:

@@ -34,7 +34,7 @@ from stvideo.training.clips import ClipPreparer
 from stvideo.training.evaluation import evaluate_model
 from stvideo.training.faults import explain, note_bad_step
 from stvideo.training.log import Throughput, TrainingLog
-from stvideo.training.optimizer import build_optimizer, peak_learning_rate, set_learning_rate
+from stvideo.training.optimizer import build_optimizer, load_optimizer, peak_learning_rate, set_learning_rate
 from stvideo.training.run_folder import RunFolder
 from stvideo.training.schedule import learning_rate
 from stvideo.training.signals import StopSignal
@@ -148,7 +148,7 @@ class Session:
         if saved.facts["classes"] != list(self.train_set.classes):
             raise StvideoError(f"{folder}: this run was trained on other classes, or on the same in another order")
         self.networks.load(saved.weights, saved.average, folder)
-        self.optimizer.load_state_dict(saved.optimizer)
+        load_optimizer(self.optimizer, saved.optimizer, saved.config["train"]["optimizer"], self.config.train, folder)
         if saved.scaler is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(saved.scaler)
         self.progress = saved.progress

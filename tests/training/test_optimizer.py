@@ -1,13 +1,14 @@
 """Parameter groups: every weight once, with the decay and the learning rate that it should have."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
 
 import stvideo
 from stvideo.config import TrainConfig
-from stvideo.training.optimizer import build_optimizer, parameter_groups, set_learning_rate
+from stvideo.training.optimizer import build_optimizer, load_optimizer, parameter_groups, set_learning_rate
 
 
 @pytest.fixture(scope="module")
@@ -60,3 +61,11 @@ def test_the_scale_survives_the_schedule(model):
 @pytest.mark.parametrize(("name", "kind"), [("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)])
 def test_optimizers_by_name(model, name, kind):
     assert isinstance(build_optimizer(model, TrainConfig(optimizer=name), lr=1.0), kind)
+
+
+def test_settings_changed_since_the_checkpoint_count(model):
+    saved = build_optimizer(model, TrainConfig(weight_decay=0.3, betas=[0.8, 0.9]), lr=1.0).state_dict()
+    optimizer = build_optimizer(model, TrainConfig(weight_decay=0.1), lr=1.0)
+    load_optimizer(optimizer, saved, "adamw", TrainConfig(), Path("run"))
+    assert {group["weight_decay"] for group in optimizer.param_groups} == {0.0, 0.1}
+    assert all(group["betas"] == (0.9, 0.999) for group in optimizer.param_groups)
