@@ -75,10 +75,11 @@ def published_preprocessing(name: str, arguments: dict[str, Any]) -> dict[str, A
 def _matching_model(checkpoint: Checkpoint) -> tuple[str, dict[str, Any]]:
     head = next((checkpoint.state[key] for key in ("head.weight", "head.fc.weight") if key in checkpoint.state), None)
     if head is not None:
+        hierarchical = any(name.startswith(("layers.", "features.")) for name in checkpoint.state)
         for name in list_models():
             entry = model_entry(name)
-            if entry.reduction is not None:
-                continue  # the dense model is the same weights
+            if entry.reduction is not None or ("swin" in name) != hierarchical:
+                continue  # the dense model has the same weights; ViTs have blocks, Swins layers of them
             arguments = _fitting_arguments(entry, checkpoint.state, head.shape[0])
             if arguments is not None:
                 return name, arguments
