@@ -176,12 +176,17 @@ class Loader:
             batch, problems = next(iterator)
         except StopIteration:
             return None
-        except RuntimeError as error:
+        except (RuntimeError, OSError, EOFError) as error:
             raise self.explain(error) or error from error
         finally:
             self.wait_seconds += time.perf_counter() - before
         if isinstance(problems, StvideoError):
-            raise problems
+            try:
+                raise problems
+            finally:
+                # A local name would tie the error, this frame and through it the loader into a cycle, and workers whose
+                # loader is left to the garbage collector take ten seconds to end.
+                del problems
         self._note(problems)
         return batch
 
@@ -197,14 +202,18 @@ class Loader:
                 f"data.max_unreadable={self.dataset.max_unreadable:g} allows; the last: {problems[-1][1]}"
             )
 
-    def explain(self, error: RuntimeError) -> StvideoError | None:
-        """A dead or hanging worker, with the files that were being decoded."""
+    def explain(self, error: Exception) -> StvideoError | None:
+        """What a dead or hanging worker means, with the files that were being decoded; None for any other error."""
         text = str(error)
-        if "timed out" not in text and "exited unexpectedly" not in text and "is killed by signal" not in text:
+        timed_out = "timed out" in text
+        died = "exited unexpectedly" in text or "is killed by signal" in text
+        # A worker that dies while it hands a batch over breaks the connection before its death is noticed.
+        died = died or (self.data_loader.num_workers > 0 and isinstance(error, ConnectionError | EOFError))
+        if not (timed_out or died):
             return None
         busy = [int(video) for video in self.dataset.in_progress.tolist() if video >= 0]
         files = ", ".join(str(self.dataset.path(video)) for video in busy) or "none known"
-        what = "gives no batch in time" if "timed out" in text else "died"
+        what = "gives no batch in time" if timed_out else "died"
         return StvideoError(f"a data worker {what}; being decoded at that moment: {files}")
 
 

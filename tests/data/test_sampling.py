@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stvideo.data.sampling import frame_indices, parse_views, segment_indices, stride_indices, trimmed_range
@@ -17,7 +17,6 @@ seeds = st.integers(0, 2**32)
 
 
 @given(videos, rates, lengths, st.integers(1, 64), st.integers(1, 10), st.data())
-@settings(deadline=None)
 @pytest.mark.parametrize("sampling", ["stride", "segment"])
 def test_indices_are_rising_inside_the_video_and_as_many_as_asked(sampling, frames, fps, count, stride, clips, data):
     clip = data.draw(st.integers(0, clips - 1))
@@ -102,7 +101,7 @@ def test_clips_lie_as_pytorchvideos_uniform_sampler_lays_them():
     # 300 frames at 30 fps cut into clips of 64 frames, one every 59: its starts are ours for five clips
     fps, frames, span, clips = 30, 300, 64, 5
     sampler = UniformClipSampler(Fraction(span, fps), Fraction(59, fps))
-    theirs, end = [], None
+    theirs, end = [], 0.0
     for _ in range(clips):
         clip = sampler(end, Fraction(frames, fps), {})
         theirs.append(round(float(clip.clip_start_sec) * fps))
