@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 
-from stvideo.data.packets import PacketIndex, UnreadableVideo, one_line, open_container
+from stvideo.data.packets import DAMAGE, PacketIndex, UnreadableVideo, one_line, open_container
 
 SKIPPING_CODECS = ("h264", "hevc")  # FFmpeg's own decoders, which can be told to skip packet by packet
 MAX_REORDERING = 64  # packets; no codec here stores a frame farther from its place in display order
@@ -58,8 +59,6 @@ class PyavReader:
 
     def _decode_from(self, group: int, wanted: set[int]) -> Iterator[Any]:
         """Decoded frames from key frame number ``group`` on, skipping what is not needed for ``wanted``."""
-        import av
-
         start = int(self.index.key_pts[group])
         context = self.stream.codec_context
         skipping = self.index.codec in SKIPPING_CODECS
@@ -82,7 +81,9 @@ class PyavReader:
                 yield from packet.decode()
         except (av.error.InvalidDataError, av.error.EOFError):
             return  # damaged, or not decodable from here: the caller starts again from the beginning
-        except (av.FFmpegError, OSError, ValueError) as error:
+        except UnreadableVideo:
+            raise
+        except DAMAGE as error:
             raise UnreadableVideo(self.path, one_line(error)) from None
         finally:
             if skipping:
@@ -99,8 +100,6 @@ class PyavReader:
     def _count(
         self, container: Any, stream: Any, indices: list[int], size: tuple[int, int] | None
     ) -> dict[int, np.ndarray]:
-        import av
-
         wanted, last, found = set(indices), indices[-1], {}
         known = {int(time): number for number, time in enumerate(self.index.pts)} if self.index.timed else None
         count = 0
@@ -122,7 +121,9 @@ class PyavReader:
                         return found
         except av.error.EOFError:
             return found
-        except (av.FFmpegError, OSError, ValueError) as error:
+        except UnreadableVideo:
+            raise
+        except DAMAGE as error:
             raise UnreadableVideo(self.path, one_line(error)) from None
         return found
 
@@ -133,14 +134,12 @@ class PyavReader:
 
 def frame_rotation(path: str | Path, container: Any, stream: Any) -> int:
     """How the first frame has to be turned for display: degrees counter-clockwise, one of 0, 90, 180, 270."""
-    import av
-
     try:
         container.seek(0, backward=True)
         for packet in container.demux(stream):
             for frame in packet.decode():
                 return _quarter_turns(frame) * 90
-    except (av.FFmpegError, OSError, ValueError) as error:
+    except DAMAGE as error:
         raise UnreadableVideo(path, one_line(error)) from None
     raise UnreadableVideo(path, "no frame can be decoded")
 

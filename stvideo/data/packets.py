@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
-import torch  # noqa: F401  (FFmpeg copies of torch and of the decoders load safely in this order only)
 
 from stvideo.errors import StvideoError
 
 # Only local files are ever read: a playlist saved as .mp4 must not make a worker open a network address.
 OPEN_OPTIONS = {"protocol_whitelist": "file"}
+# What PyAV raises on damaged files: FFmpeg's errors, and now and then one of Python's.
+DAMAGE = (av.FFmpegError, OSError, ValueError, LookupError, ArithmeticError, RuntimeError, MemoryError)
 _PLAYLISTS = ("hls", "concat", "dash", "sdp", "rtsp", "image2", "imf")
 _TEXT_STARTS = (b"<!doctype", b"<html", b"<?xml", b"#extm3u", b"{")
 MAX_FRAMES = 10_000_000  # more is a damaged time line, not a video
@@ -104,8 +106,6 @@ def check_file(path: str | Path) -> Path:
 
 def open_container(path: str | Path) -> tuple[Any, Any]:
     """Open ``path`` with PyAV: (container, its best video stream set to one decoding thread)."""
-    import av
-
     path = check_file(path)
     container: Any = None
     try:
@@ -124,7 +124,7 @@ def open_container(path: str | Path) -> tuple[Any, Any]:
         if container is not None:
             container.close()
         raise
-    except (av.FFmpegError, OSError, ValueError) as error:
+    except DAMAGE as error:
         if container is not None:
             container.close()
         raise UnreadableVideo(path, one_line(error)) from None
@@ -137,8 +137,6 @@ def index_packets(container: Any, stream: Any, path: str | Path) -> PacketIndex:
     Frames that no decoder can show are not counted: those before the first key frame, those an edit list hides, and
     hidden VP8 reference frames.
     """
-    import av
-
     pts: list[int] = []
     key_pts: list[int] = []
     timed, reordered, open_gop, late_start = True, False, False, False
@@ -170,7 +168,9 @@ def index_packets(container: Any, stream: Any, path: str | Path) -> PacketIndex:
                 pts.append(time)
                 if len(pts) > MAX_FRAMES:
                     raise UnreadableVideo(path, f"it claims more than {MAX_FRAMES} frames")
-    except (av.FFmpegError, OSError, ValueError) as error:
+    except UnreadableVideo:
+        raise
+    except DAMAGE as error:
         raise UnreadableVideo(path, one_line(error)) from None
     if not pts:
         raise UnreadableVideo(path, "it holds no frames")
