@@ -30,7 +30,7 @@ def stride_indices(
     The span covers both its ends. ``position`` says where it lies: 0 at the start of the video, 1 at its end. A video
     shorter than the span is read from its start, its last frame repeated.
     """
-    span = stride * num_frames * fps / target_fps
+    span = max(stride * num_frames * fps / target_fps, 1.0)  # one frame at least, however slow the video
     start = max(video_frames - span, 0.0) * position
     indices = np.linspace(start, start + span - 1, num_frames)
     return np.clip(indices.astype(np.int64), 0, video_frames - 1)

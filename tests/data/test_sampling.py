@@ -33,7 +33,7 @@ def test_indices_are_rising_inside_the_video_and_as_many_as_asked(sampling, fram
 
 @given(videos, rates, lengths, st.integers(1, 64), st.floats(0, 1))
 def test_a_strided_span_does_not_depend_on_where_it_lies(frames, fps, count, stride, position):
-    span = stride * count * fps / 30
+    span = max(stride * count * fps / 30, 1)
     indices = stride_indices(frames, fps, count, stride, position=position)
     if frames > span + 1 and count > 1:
         assert indices[-1] - indices[0] == pytest.approx(span - 1, abs=1)
@@ -63,6 +63,11 @@ def test_kinetics_setting_by_hand():
     assert starts == [0, 22, 44]
     # at 15 fps the same seconds are half as many frames
     assert stride_indices(150, 15, 8, 32, position=0.0).tolist() == [0, 18, 36, 54, 72, 90, 108, 127]
+
+
+def test_a_span_below_one_frame_is_one_frame():
+    # one frame a second read at a stride of one thirtieth: found by the property above
+    assert stride_indices(3, 1.0, 2, 1, position=0.5).tolist() == [1, 1]
 
 
 def test_a_short_video_repeats_its_last_frame():
