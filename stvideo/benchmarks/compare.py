@@ -43,6 +43,7 @@ only. Weights are random unless a checkpoint is given. On a busy machine look at
 from __future__ import annotations
 
 import statistics
+import textwrap
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -126,7 +127,7 @@ COLUMNS = (
 def main(argv: list[str] | None = None) -> int:
     """The command. Returns its exit status."""
     written = (targets_module.__doc__ or "").split("\n\n", 1)[1].rstrip()
-    help_text = (__doc__ or "").replace("{targets}", written)
+    help_text = (__doc__ or "").replace("{targets}", textwrap.indent(written, "    "))
     positional, overrides = cli.split_arguments(accept_dashes(argv or [], Settings), help_text)
     hint = '; what belongs to one model stands in its quotes, e.g. "deit_small_patch16_224 img_size=288"'
     settings = read_settings(Settings, overrides, hint)

@@ -13,7 +13,7 @@ process, and the figure is the median of the per-round ratios with the lowest an
     measure=false       time the models as well; all tables take hours on a CPU, so choose rows
     rounds=5            rounds of the race
     batch_size=null     null: 8 images of up to 512 px, else 1
-    device=auto         auto | cpu | cuda | cuda:N. The same code runs on CUDA; its figures are those of your GPU
+    device=auto         auto | cpu | cuda | cuda:N. The same code runs on CUDA, where it has not been tested yet
     precision=fp32      fp32 | bf16 (automatic mixed precision)
     threads=null        CPU threads; null leaves torch's choice
     output=null         folder for paper-tables.txt, .csv, .md and .json

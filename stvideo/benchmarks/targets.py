@@ -73,7 +73,7 @@ class Target:
         config = load_config(self.source, self.settings)
         model, data = config.model, config.data
         arguments = dict(
-            num_classes=model.num_classes or 400,
+            num_classes=model.num_classes,
             num_frames=data.num_frames,
             img_size=data.img_size,
             attention=model.attention,
