@@ -255,8 +255,8 @@ def test_a_configuration_and_a_checkpoint_are_targets(tmp_path):
     assert model.reductions["evit"].keep_rates == (0.7,) * 3
     assert not model.reductions["evit"].fuse
     assert model.num_classes == 5
-    stvideo.models.checkpoints.save_model(tmp_path / "m.safetensors", model, {})
-    (saved,) = parse_targets([str(tmp_path / "m.safetensors")])
+    stvideo.models.checkpoints.save_model(tmp_path / "my model.safetensors", model, {})
+    (saved,) = parse_targets([str(tmp_path / "my model.safetensors")])
     again = saved.build({})
     assert torch.equal(again.head.weight, model.head.weight)
     for one in (target, saved):

@@ -126,7 +126,7 @@ def _spec_name(model: nn.Module) -> str:
 
 
 def _parse(text: str) -> Target:
-    words = _words(text)
+    words = [text] if Path(text).exists() else _words(text)  # a path may hold spaces
     if not words:
         raise StvideoError("an empty target; give a model's name, a configuration file or a checkpoint")
     source, *changes = words
