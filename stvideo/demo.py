@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from stvideo import cli
 from stvideo.errors import StvideoError
 from stvideo.models.factory import load_model
@@ -31,6 +33,8 @@ from stvideo.training.speed import Speed, side_by_side
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIG = "configs/demo.yaml"
 MIN_DENSE_TOP1 = 90.0
+# Decoding runs beside training: threads that compete with it for the same cores slow such small networks down.
+THREADS = max(1, (os.cpu_count() or 1) // 2)
 STGM = "{layers: [1, 2], grid: [null, 3, 3]}"
 
 
@@ -98,6 +102,7 @@ def run_demo(output: Path, size: Size, *, check: bool) -> int:
     for contestant in CONTESTANTS:
         evaluate(contestant, output)
     draw_masks(output)
+    torch.set_num_threads(THREADS)
     speeds = side_by_side({c.name: load_model(output / c.name)[0] for c in CONTESTANTS}, batch_size=16)
     rows = [row(contestant, output, speeds[contestant.name]) for contestant in CONTESTANTS]
     print("\n" + save_table(rows, output), flush=True)
@@ -203,8 +208,7 @@ def call(*arguments: str) -> None:
     """
     shown = shlex.join(["python", *(os.path.relpath(a, REPOSITORY) if a.startswith("/") else a for a in arguments)])
     print(f"\n$ {shown}", flush=True)
-    # Decoding runs beside training: threads that compete with it for the same cores slow such small networks down.
-    environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 2)), **os.environ}
+    environment = {"OMP_NUM_THREADS": str(THREADS), **os.environ}
     status = subprocess.run([sys.executable, *arguments], cwd=REPOSITORY, env=environment).returncode
     if status != 0:
         raise StvideoError(f"this step of the demo ended with status {status}: {shown}")
