@@ -123,7 +123,7 @@ def train(contestant: Contestant, output: Path, size: Size) -> None:
         settings = [
             f"init={output / 'dense'}",
             f"train.epochs={size.fine_tuning_epochs}",
-            "train.lr=5e-4",
+            "train.lr=1e-3",
             *contestant.overrides,
         ]
     call("-m", "stvideo.train", CONFIG, f"data.root={output / 'data'}", f"output={output / contestant.name}", *settings)

@@ -8,5 +8,6 @@ import torch
 def _same_random_numbers() -> None:
     torch.manual_seed(0)
 
+
 # The test processes share two cores: more threads in each would only fight.
 torch.set_num_threads(1)
