@@ -10,7 +10,8 @@ Model, classes, normalisation, sampling and crop come from it; the configuration
     evaluate.views=1x3                          clips x crops per video; their softmax scores are averaged
     model.reduction.evit.keep_rate=0.5          evaluate with another reduction, without training
     model.reduction=null                        evaluate the dense model with the same weights
-    output=FOLDER                               where metrics.json and predictions.csv go (default: the run folder)
+    output=FOLDER                               where the results go (default: the run folder): metrics.json,
+                                                predictions.csv, confusion.png, worst_classes.png
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ from tqdm import tqdm
 
 from stvideo import cli
 from stvideo.config import Config
-from stvideo.data.datasets import build_dataset
+from stvideo.data.datasets import VideoDataset, build_dataset
 from stvideo.data.loader import build_loader
 from stvideo.errors import StvideoError
+from stvideo.evaluation_pictures import write_evaluation_pictures
 from stvideo.macs import count_macs
 from stvideo.metrics import Predictions
 from stvideo.training.checks import check_config, parse_views
@@ -102,7 +104,9 @@ def evaluate(restored: Restored, overrides: list[str]) -> dict[str, Any]:
         write_atomically(output / "metrics.json", json.dumps(metrics, indent=2) + "\n")
         write_predictions(output / "predictions.csv", outcome.predictions, restored.classes, dataset)
         print(one_line(metrics), flush=True)
-        print(f"written: {output / 'metrics.json'}, {output / 'predictions.csv'}", flush=True)
+        pictures = draw_mistakes(output, outcome.predictions, restored, dataset)
+        files = [output / "metrics.json", output / "predictions.csv", *pictures]
+        print(f"written: {', '.join(map(str, files))}", flush=True)
     accelerator.end_training()
     return metrics
 
@@ -156,6 +160,18 @@ def write_predictions(path: Path, predictions: Predictions, classes: list[str], 
             scores = [f"{predictions.scores[row, k]:.6f}" for k in best[row]]
             writer.writerow([index, dataset.path(int(index)), classes[truth], *names, *scores])
     temporary.replace(path)
+
+
+def draw_mistakes(output: Path, predictions: Predictions, restored: Restored, dataset: VideoDataset) -> list[Path]:
+    """The confusion matrix and frames of the classes that went worst."""
+    return write_evaluation_pictures(
+        output,
+        predictions.scores,
+        predictions.truth,
+        restored.classes,
+        path_of=lambda row: dataset.path(int(predictions.index[row])),
+        title=str(restored.path),
+    )
 
 
 def output_folder(config: Config, overrides: list[str]) -> Path:

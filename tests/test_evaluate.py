@@ -125,6 +125,7 @@ def test_results_go_into_the_run_folder(run, data, config):
     assert run_here("evaluate", config, *data, f"checkpoint={run / 'last'}") == 0
     assert (run / "metrics.json").exists()
     assert (run / "predictions.csv").exists()
+    assert (run / "confusion.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_classes_in_another_order_are_refused(run, tmp_path, capsys):
