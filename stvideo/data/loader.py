@@ -15,6 +15,7 @@ import logging
 import os
 import signal
 import time
+import warnings
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -262,6 +263,8 @@ def build_loader(
     timeout = dataset.reading.timeout * (batch_size + 1) + 60 if workers else 0
     closing = torch.zeros(1, dtype=torch.uint8).share_memory_()
     atexit.register(closing.fill_, 1)
+    # How many workers pay is for `data_wait_share` to say; torch warns as soon as there are more than cores.
+    warnings.filterwarnings("ignore", message="This DataLoader will create")
     data_loader: DataLoader[Any] = DataLoader(
         dataset,
         batch_sampler=sampler,

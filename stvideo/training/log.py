@@ -76,7 +76,7 @@ class TrainingLog:
         shown = {
             "loss": f"{values['loss']:.3f}",
             "lr": f"{values['lr']:.1e}",
-            "clips/s": f"{values['clips_per_second']:.1f}",
+            "clips/s": f"{values['clips_per_second']:.3g}",
             "waiting": f"{values['data_wait_share']:.0%}",
         }
         if self.bar is not None:
