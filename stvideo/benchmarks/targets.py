@@ -25,6 +25,7 @@ from stvideo.errors import StvideoError, nearest
 from stvideo.models.factory import create_model, load_model
 from stvideo.models.registry import list_models, model_entry
 from stvideo.reduction.base import apply_reduction, list_reductions, reduction_options, remove_reduction
+from stvideo.training.build import model_arguments
 
 REDUCED_PREFIXES = ("evit_", "stvit_", "stvitr_")
 
@@ -71,17 +72,8 @@ class Target:
 
     def _from_config(self, common: dict[str, Any]) -> nn.Module:
         config = load_config(self.source, self.settings)
-        model, data = config.model, config.data
-        arguments = dict(
-            num_classes=model.num_classes,
-            num_frames=data.num_frames,
-            img_size=data.img_size,
-            attention=model.attention,
-            reduction=model.reduction,
-            drop_path_rate=model.drop_path_rate,
-            drop_rate=model.drop_rate,
-        )
-        return create_model(model.name, **{**arguments, **model.args, **common, **self.arguments})
+        arguments = model_arguments(config.model, config.data)
+        return create_model(config.model.name, **{**arguments, **common, **self.arguments})
 
 
 def parse_targets(texts: Sequence[str]) -> list[Target]:

@@ -98,6 +98,29 @@ class Networks:
         return f"{parameters:.1f} M parameters, {gmacs:.4g} GMACs per view"
 
 
+def model_arguments(model: ModelConfig, data: DataConfig) -> dict[str, Any]:
+    """The arguments of `create_model` that a configuration stands for.
+
+    Raises:
+        StvideoError: ``model.args`` holds what has a setting of its own.
+    """
+    arguments: dict[str, Any] = dict(
+        num_classes=model.num_classes,
+        num_frames=data.num_frames,
+        img_size=data.img_size,
+        attention=model.attention,
+        reduction=model.reduction,
+        drop_path_rate=model.drop_path_rate,
+        drop_rate=model.drop_rate,
+        weight_init=model.weight_init,
+    )
+    for key in model.args:
+        if key in arguments:
+            section = "data" if key in ("num_frames", "img_size") else "model"
+            raise StvideoError(f"model.args.{key}: this setting has a place of its own, {section}.{key}")
+    return arguments | model.args
+
+
 def build_model(model: ModelConfig, data: DataConfig, num_classes: int) -> nn.Module:
     """The model that a configuration asks for; ``model.num_classes`` must agree with the data if it is given.
 
@@ -109,21 +132,8 @@ def build_model(model: ModelConfig, data: DataConfig, num_classes: int) -> nn.Mo
             f"model.num_classes is {model.num_classes} but the data have {num_classes} classes; "
             "leave it null to follow them"
         )
-    settings: dict[str, Any] = dict(
-        num_classes=num_classes,
-        num_frames=data.num_frames,
-        img_size=data.img_size,
-        attention=model.attention,
-        reduction=model.reduction,
-        drop_path_rate=model.drop_path_rate,
-        drop_rate=model.drop_rate,
-        weight_init=model.weight_init,
-    )
-    for key in model.args:
-        if key in settings:
-            section = "data" if key in ("num_frames", "img_size") else "model"
-            raise StvideoError(f"model.args.{key}: this setting has a place of its own, {section}.{key}")
-    network = create_model(model.name, **settings, **model.args)
+    arguments = model_arguments(model, data) | {"num_classes": num_classes}
+    network = create_model(model.name, **arguments)
     if model.grad_checkpointing:
         network.set_grad_checkpointing(True)  # type: ignore[operator]
     return network
