@@ -184,7 +184,7 @@ def load_config(
                 OmegaConf.update(config, str(key), value, merge=False)
         except OmegaConfBaseException as error:
             where = getattr(error, "full_key", None)
-            reason = str(error).splitlines()[0]
+            reason = _in_plain_words(str(error).splitlines()[0])
             raise StvideoError(f"{origin}: {where + ': ' if where else ''}{reason}") from None
     try:
         return OmegaConf.to_object(config)  # type: ignore[return-value]
@@ -200,6 +200,15 @@ def to_dict(config: Any) -> dict[str, Any]:
 def to_yaml(config: Config) -> str:
     """The configuration as YAML that `load_config` reads back unchanged."""
     return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def _in_plain_words(reason: str) -> str:
+    """OmegaConf's reasons without its class names."""
+    if "ListConfig" in reason:
+        return "expected a list, e.g. [256, 320]"
+    if "Incompatible value 'None'" in reason:
+        return "must not be empty"
+    return reason
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

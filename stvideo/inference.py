@@ -147,6 +147,8 @@ class Predictor:
     def run(self, clip: Tensor) -> tuple[NDArray[np.float32], TokenTrace]:
         """Class probabilities (K,) of one clip, and where its patches went."""
         logits, trace = self.model(clip, return_trace=True)
+        if not logits.isfinite().all():
+            raise StvideoError("the model's scores are not finite; its weights have diverged")
         return logits[0].float().softmax(-1).cpu().numpy(), trace
 
     def top(self, probabilities: NDArray[np.float32], count: int) -> list[tuple[str, float]]:
@@ -171,6 +173,8 @@ def load_predictor(overrides: list[str]) -> Predictor:
         if key.startswith("data.") and key.removeprefix("data.").split(".")[0] not in CHANGEABLE_DATA:
             raise StvideoError(f"{key}: has no effect here; of data, only {', '.join(CHANGEABLE_DATA)} can be changed")
     restored = restore(None, overrides, needs_data=False)
+    if restored.config.top_k < 1:
+        raise StvideoError(f"top_k={restored.config.top_k}: must be at least 1")
     model, config, metadata = restored.model, restored.config, restored.metadata
     if "preprocess" not in metadata:
         config.data.num_frames = int(getattr(model, "num_frames", config.data.num_frames))

@@ -58,8 +58,10 @@ def merge_views(
         num_videos, num_views: how many videos, and views of each, there have to be.
 
     Raises:
-        StvideoError: a view is missing or came twice.
+        StvideoError: a view is missing or came twice, or a score is not a number.
     """
+    if not np.isfinite(scores).all():
+        raise StvideoError("evaluation: the model's scores are not finite; its weights have diverged")
     order = np.lexsort((view, index))
     index, view, truth, scores = index[order], view[order], truth[order], scores[order]
     pairs = index * (int(view.max(initial=0)) + 1) + view

@@ -64,7 +64,7 @@ class ClipReading:
         """The settings of ``config``, checked; raises `StvideoError` naming the key."""
         check_sampling(config.sampling)
         for key in ("num_frames", "stride", "target_fps", "img_size", "timeout"):
-            if getattr(config, key) <= 0:
+            if not 0 < getattr(config, key) < float("inf"):
                 raise StvideoError(f"data.{key}={getattr(config, key)}: expected a number above 0")
         if config.test_short_side is not None and config.test_short_side < config.img_size:
             raise StvideoError(

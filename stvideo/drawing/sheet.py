@@ -160,8 +160,8 @@ def _row_label(draw: ImageDraw.ImageDraw, top: int, height: int, states: LayerSt
         if states.layer != "output":
             lines.append((states.method + (", as output" if states.is_output else ""), False))
         share = f" ({states.num_tokens / states.num_patches:.0%})" if states.reduces else ""
+        lines.append((f"{states.num_patches:,} patches in", False))
         lines.append((f"{states.num_tokens:,} tokens{share}", False))
-        lines.append((f"for {states.num_patches:,} patches", False))
     line_height = min(21, height // len(lines))
     y = top + (height - line_height * len(lines)) / 2
     for text, bold in lines:

@@ -300,8 +300,8 @@ def _read_torch(file: Path) -> Any:
                 "save the state dict alone"
             ) from None
         raise StvideoError(f"{file}: not a PyTorch or safetensors file, or a damaged one") from None
-    except Exception as error:  # a damaged pickle fails in many ways
-        raise StvideoError(f"{file}: not a checkpoint, or a damaged one: {_one_line(error)[:150]}") from None
+    except Exception:  # a damaged pickle fails in many ways, none of which helps
+        raise StvideoError(f"{file}: not a PyTorch or safetensors file, or a damaged one") from None
 
 
 def _find_weights(file: Path, content: Any) -> dict[str, Tensor]:

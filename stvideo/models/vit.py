@@ -193,9 +193,11 @@ class VisionTransformer(nn.Module):
 
     def check_clip(self, clip: Tensor) -> Tensor:
         """``clip`` as (B, 3, T, H, W); raises `StvideoError` if it does not fit the model."""
+        if not isinstance(clip, Tensor):
+            raise StvideoError(f"expected a clip as a tensor of shape (B, 3, T, H, W), got a {type(clip).__name__}")
         if clip.ndim == 4:
             clip = clip.unsqueeze(2)
-        if clip.ndim != 5 or clip.shape[1] != 3:
+        if clip.ndim != 5 or clip.shape[1] != 3 or clip.shape[2] == 0:
             raise StvideoError(f"expected a clip of shape (B, 3, T, H, W), got {tuple(clip.shape)}")
         check_img_size(tuple(clip.shape[3:]), self.patch_size)
         return clip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
@@ -15,17 +16,17 @@ CHOICES = {
     "train.precision": ("fp32", "bf16", "fp16"),
     "data.sampling": ("stride", "segment"),
     "data.color_order": ("rgb", "bgr"),
-    "data.decoder": ("auto", "decord", "pyav"),
+    "data.decoder": ("auto", "decord", "pyav", "torchcodec"),
 }
 POSITIVE = (
     "train.epochs", "train.lr", "train.accumulation_steps", "train.eval_every_epochs", "train.log_every_steps",
     "train.keep_checkpoints", "train.distill_temperature", "data.batch_size", "data.num_frames", "data.stride",
     "data.target_fps", "data.img_size", "data.clips_per_video", "train.max_steps", "train.lr_batch_size",
-    "train.checkpoint_every_steps", "train.clip_grad_norm", "evaluate.batch_size",
+    "train.checkpoint_every_steps", "train.clip_grad_norm", "train.layer_decay", "evaluate.batch_size",
 )  # fmt: skip
 NOT_NEGATIVE = (
     "train.weight_decay", "train.min_lr", "train.warmup_epochs", "train.momentum", "train.distill_weight",
-    "train.head_lr_scale", "data.workers", "data.mixup", "data.cutmix", "data.color_jitter",
+    "train.head_lr_scale", "train.seed", "data.workers", "data.mixup", "data.cutmix", "data.color_jitter",
 )  # fmt: skip
 SHARES = (
     "train.label_smoothing", "train.ema_decay", "train.layer_decay", "model.drop_rate", "model.drop_path_rate",
@@ -46,8 +47,8 @@ def check_config(config: Config) -> None:
                 f"{key}={value}: unknown{nearest(str(value), choices)}; choose from {', '.join(choices)}"
             )
     for keys, is_wrong, rule in (
-        (POSITIVE, lambda value: value <= 0, "must be above 0"),
-        (NOT_NEGATIVE, lambda value: value < 0, "must not be negative"),
+        (POSITIVE, lambda value: not 0 < value < math.inf, "must be a number above 0"),  # so written, nan is refused
+        (NOT_NEGATIVE, lambda value: not 0 <= value < math.inf, "must be a number that is not negative"),
         (SHARES, lambda value: not 0 <= value <= 1, "must be between 0 and 1"),
     ):
         for key in keys:
@@ -59,6 +60,8 @@ def check_config(config: Config) -> None:
     for key in ("mean", "std"):
         if len(getattr(config.data, key)) != 3:
             raise StvideoError(f"data.{key}={getattr(config.data, key)}: one number per colour channel, three in all")
+    if not all(0 < value < math.inf for value in config.data.std):
+        raise StvideoError(f"data.std={config.data.std}: must be numbers above 0")
     for key in ("views", "during_training"):
         parse_views(getattr(config.evaluate, key), f"evaluate.{key}")
     check_trackers(config.train.trackers)

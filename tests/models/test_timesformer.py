@@ -131,6 +131,7 @@ def test_named_sizes(size, millions):
         ((1, 3, 4, 30, 32), "not divisible by the patch size 8"),
         ((1, 4, 4, 32, 32), "shape"),
         ((3, 32, 32), "shape"),
+        ((1, 3, 0, 32, 32), "shape"),
     ],
 )
 def test_a_clip_of_wrong_dimensions_is_one_clear_line(shape, message):
