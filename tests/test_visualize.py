@@ -210,7 +210,7 @@ def test_the_others_go_on_when_one_fails(tmp_path, brightest, capsys):
         (["none.mp4", "checkpoint=MODEL", "output=out"], r"none\.mp4: .*no such file"),
         (["text.mp4", "checkpoint=MODEL", "output=out"], r"text\.mp4: unreadable video"),
         (["clip.mp4", "checkpoint=none", "output=out"], "no such checkpoint"),
-        (["clip.mp4", "checkpoint=text.mp4", "output=out"], "not a checkpoint"),
+        (["clip.mp4", "checkpoint=text.mp4", "output=out"], "not a PyTorch or safetensors file"),
         (["clip.mp4", "checkpoint=MODEL", "output=text.mp4/out"], "cannot write to this folder"),
         (["clip.mp4", "checkpoint=MODEL", "output=text.mp4"], "cannot write to this folder: File exists"),
         (["clip.mp4", "checkpoint=MODEL", "output=out", "visualize.layer=3"], "layers with one: 0"),
