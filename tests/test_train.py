@@ -367,7 +367,7 @@ def assert_one_line(capsys, pattern):
         ("train.freeze=[patch_embd]", r"no part 'patch_embd' \(did you mean 'patch_embed'"),
         ("model.num_classes=7", r"num_classes.*7.*3 classes"),
         ("init=/no/weights.pth", r"init=/no/weights.pth: no such file"),
-        ("init=NOTWEIGHTS", r"notweights.pth: not a checkpoint"),
+        ("init=NOTWEIGHTS", r"notweights.pth: not a PyTorch or safetensors file"),
         ("init=OTHER", r"other.safetensors"),
         ("train.teacher=/no/teacher", r"train.teacher=/no/teacher: no such file"),
         ("resume=/no/run", r"resume=/no/run: no such run"),
