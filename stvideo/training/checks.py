@@ -47,8 +47,8 @@ def check_config(config: Config) -> None:
                 f"{key}={value}: unknown{nearest(str(value), choices)}; choose from {', '.join(choices)}"
             )
     for keys, is_wrong, rule in (
-        (POSITIVE, lambda value: not 0 < value < math.inf, "must be a number above 0"),  # so written, nan is refused
-        (NOT_NEGATIVE, lambda value: not 0 <= value < math.inf, "must be a number that is not negative"),
+        (POSITIVE, lambda value: not 0 < value < math.inf, "must be above 0, and finite"),  # nan is refused too
+        (NOT_NEGATIVE, lambda value: not 0 <= value < math.inf, "must not be negative, and finite"),
         (SHARES, lambda value: not 0 <= value <= 1, "must be between 0 and 1"),
     ):
         for key in keys:
