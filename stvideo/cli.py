@@ -31,7 +31,9 @@ def run(main: Callable[[list[str]], int | None], argv: Sequence[str] | None = No
     A `StvideoError` becomes one line on stderr and exit status 2; Ctrl-C leaves with 130.
     """
     warnings.showwarning = _show_warning  # type: ignore[assignment]
-    logging.getLogger("stvideo").addHandler(_OneLineHandler(logging.WARNING))
+    logger = logging.getLogger("stvideo")
+    if not any(isinstance(handler, _OneLineHandler) for handler in logger.handlers):
+        logger.addHandler(_OneLineHandler(logging.WARNING))
     try:
         status = main(list(sys.argv[1:] if argv is None else argv)) or 0
         sys.stdout.flush()
@@ -93,6 +95,11 @@ def one_config(positional: Sequence[str], command: str) -> str:
     return positional[0]
 
 
+def printable(text: str) -> str:
+    """``text`` with control characters spelled out: names from files cannot steer the terminal they are shown on."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
 def warn(message: str) -> None:
     """Print one line to stderr, from the first process only."""
     if os.environ.get("RANK", "0") == "0":
@@ -102,7 +109,7 @@ def warn(message: str) -> None:
 def _print_line(kind: str, message: str) -> None:
     rank = os.environ.get("RANK", "0")
     who = "stvideo" if rank == "0" else f"stvideo (process {rank})"
-    print(f"{who}: {kind}: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    print(printable(f"{who}: {kind}: {' '.join(message.split())}"), file=sys.stderr, flush=True)
 
 
 class _OneLineHandler(logging.Handler):

@@ -17,6 +17,7 @@ from stvideo.errors import StvideoError, nearest
 VERBS = {
     "train": "train a model from a configuration file",
     "evaluate": "measure a checkpoint on whole videos",
+    "compare": "tell whether one evaluation is better than another",
     "predict": "name what happens in videos; timelines, features, cameras",
     "visualize": "draw which parts of the frames a model used",
     "benchmark": "count and time models side by side",

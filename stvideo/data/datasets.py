@@ -7,7 +7,6 @@ before it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,18 +16,18 @@ import torch
 from torch.utils.data import Dataset
 
 from stvideo.config import DataConfig
-from stvideo.data.annotations import read_annotations, read_folders
 from stvideo.data.decode import DECODERS, Readable, UnreadableVideo, open_video
 from stvideo.data.images import StillImage
 from stvideo.data.index import VideoIndex
-from stvideo.data.listfiles import read_classes
+from stvideo.data.manifest import Checked, use_manifest
 from stvideo.data.sampling import check_sampling, frame_indices, parse_views, trimmed_range
-from stvideo.data.transforms import COLOR_ORDERS, TestTransform, TrainTransform
+from stvideo.data.sources import build_index
+from stvideo.data.transforms import COLOR_ORDERS, TestTransform, TrainTransform, mirrored_classes
+from stvideo.data.watchdog import MAX_WORKERS, ReadingNow
 from stvideo.errors import StvideoError, nearest
 
 logger = logging.getLogger("stvideo.data")
 
-MAX_WORKERS = 1024
 SUBSTITUTE_TRIES = 20
 _SCALE_AT_DECODE = 1.5  # frames that many times larger than needed are scaled while decoding
 
@@ -40,6 +39,13 @@ class Request(NamedTuple):
     video: int
     first_view: int
     num_views: int
+
+
+class Skipped(NamedTuple):
+    """What an evaluation that lists unreadable videos gets in place of the views of one."""
+
+    video: int
+    message: str
 
 
 Sample = dict[str, Any]
@@ -84,8 +90,18 @@ class ClipReading:
         num_clips: int,
         generator: Any = None,
     ) -> np.ndarray:
-        """Frames of one clip; ``span`` limits it to a part of the video (seconds)."""
-        first, count = trimmed_range(video.num_frames, video.fps, *span)
+        """Frames of one clip; ``span`` limits it to a part of the video (seconds).
+
+        Raises:
+            UnreadableVideo: the video ends before that part begins.
+        """
+        first, count = 0, video.num_frames
+        if span != (None, None):
+            times, (start, end) = video.times, span
+            duration = float(times[-1]) + 1 / video.fps
+            if start is not None and start >= duration:
+                raise UnreadableVideo(video.path, f"it ends at {duration:.2f} s, the list takes it from {start:g} s on")
+            first, count = trimmed_range(times, start, end)
         return first + frame_indices(
             count,
             video.fps,
@@ -135,6 +151,8 @@ class VideoDataset(Dataset[Any]):
         clips_per_video: clips drawn from each opened video in training.
         seed: everything random follows from it.
         max_unreadable: share of the videos that may be unreadable before training stops.
+        skip_unreadable: in testing, leave unreadable videos out and tell (`Skipped`) instead of ending there.
+        checked: what a manifest says about the videos, see `stvideo.data.manifest`.
 
     ``dataset[i]`` is sample i of epoch 0; ``dataset[epoch, i]`` of any epoch; the loader passes `Request` and gets a
     list of samples or the error to raise. A sample: ``video`` uint8 (3, T, H, W), ``label`` and ``index`` (number of
@@ -152,13 +170,17 @@ class VideoDataset(Dataset[Any]):
         clips_per_video: int = 1,
         seed: int = 0,
         max_unreadable: float = 0.05,
+        skip_unreadable: bool = False,
+        checked: Checked | None = None,
     ) -> None:
+        self.checked = checked
         self.video_index, self.root, self.reading, self.seed = index, root, reading, seed
-        self.transform, self.max_unreadable = transform, max_unreadable
+        self.transform, self.max_unreadable, self.skip_unreadable = transform, max_unreadable, skip_unreadable
         self.num_clips, self.num_crops = views if transform is None else (clips_per_video, 1)
+        flips = transform is not None and transform.flip
+        self.mirrored = mirrored_classes(index.classes) if flips else np.arange(len(index.classes))
         self.test_transform = TestTransform(reading.img_size, self.num_crops, reading.test_share)
-        # What each worker is reading just now, so that the parent can name the file if a worker hangs or dies.
-        self.in_progress = torch.full((MAX_WORKERS,), -1, dtype=torch.int64).share_memory_()
+        self.reading_now = ReadingNow()
         self.unreadable = torch.zeros(len(index), dtype=torch.uint8).share_memory_()
 
     @property
@@ -175,6 +197,16 @@ class VideoDataset(Dataset[Any]):
         return len(self.video_index)
 
     @property
+    def listed(self) -> int:
+        """Number of videos in the list, those included that the manifest leaves out."""
+        return self.expected + (self.checked.left_out if self.checked is not None else 0)
+
+    @property
+    def official(self) -> int | None:
+        """Videos in the official split, those missing here included; None if unknown."""
+        return self.video_index.official
+
+    @property
     def views_per_video(self) -> int:
         return self.num_clips * self.num_crops
 
@@ -185,11 +217,13 @@ class VideoDataset(Dataset[Any]):
         """Where video number ``video`` lies."""
         return self.root / self.video_index.path(video)
 
-    def __getitem__(self, key: int | tuple[int, int] | Request) -> Sample | list[Sample] | StvideoError:
+    def __getitem__(self, key: int | tuple[int, int] | Request) -> Sample | list[Sample] | Skipped | StvideoError:
         if isinstance(key, Request):
             try:
                 return self._read(key)
             except StvideoError as error:
+                if self.skip_unreadable and not self.train and isinstance(error, UnreadableVideo):
+                    return Skipped(key.video, str(error))
                 return error  # raised by the loader; crossing processes as an exception would bury it in a traceback
         epoch, number = key if isinstance(key, tuple) else (0, key)
         if not -len(self) <= number < len(self):
@@ -207,11 +241,11 @@ class VideoDataset(Dataset[Any]):
         slot = 0 if worker is None else (worker.id + 1) % MAX_WORKERS
         try:
             if not self.train:
-                self.in_progress[slot] = request.video
+                self.reading_now.begin(slot, request.video)
                 return self._read_views(request)
             return self._read_or_substitute(request, slot)
         finally:
-            self.in_progress[slot] = -1
+            self.reading_now.end(slot)
 
     def _read_or_substitute(self, request: Request, slot: int) -> list[Sample]:
         """Training goes on with another video, chosen by (seed, epoch, video) alone."""
@@ -221,7 +255,7 @@ class VideoDataset(Dataset[Any]):
         for _ in range(SUBSTITUTE_TRIES):
             if not self.unreadable[video]:
                 try:
-                    self.in_progress[slot] = video
+                    self.reading_now.begin(slot, video)
                     samples = self._read_views(request._replace(video=video))
                     for sample in samples:
                         sample["substituted"] = video != request.video
@@ -243,12 +277,17 @@ class VideoDataset(Dataset[Any]):
         samples: list[Sample] = []
         frames: torch.Tensor | None = None
         frames_clip = -1
-        with open_video(self.path(number), reading.decoder, reading.timeout) as video:
+        flipped = False
+        path, decoder, num_frames = self.path(number), reading.decoder, None
+        if self.checked is not None:
+            decoder, num_frames = self.checked.reading(number, path, decoder)
+        with open_video(path, decoder, reading.timeout, num_frames) as video:
             for view in range(request.first_view, request.first_view + request.num_views):
                 if self.transform is not None:
                     generator = self.generator(request.epoch, number, view)
                     indices = reading.indices(video, span, 0, 1, generator)
-                    clip = self.transform(reading.frames(video, indices, max(self.transform.short_side)), generator)
+                    frames = reading.frames(video, indices, max(self.transform.short_side))
+                    clip, flipped = self.transform.draw(frames, generator)
                 else:
                     clip_number, crop = divmod(view, self.num_crops)
                     if frames is None or clip_number != frames_clip:
@@ -256,23 +295,28 @@ class VideoDataset(Dataset[Any]):
                         frames, frames_clip = reading.test_frames(video, indices), clip_number
                     clip = self.test_transform(frames, crop)
                 label = int(self.video_index.labels[number])
+                if flipped:
+                    label = int(self.mirrored[label])
                 samples.append({"video": clip, "label": label, "index": number, "view": view, "substituted": False})
         return samples
 
 
-def build_dataset(config: DataConfig, split: str = "train", views: str = "1x1", seed: int = 0) -> VideoDataset:
+def build_dataset(
+    config: DataConfig, split: str = "train", views: str = "1x1", seed: int = 0, skip_unreadable: bool = False
+) -> VideoDataset:
     """The dataset that ``config`` describes.
 
     Args:
         config: where the videos are and how clips are read.
         split: ``"train"`` (random clips) or ``"val"`` (test views).
-        views: clips x crops per video, for ``"val"``.
+        views: clips x crops per video, or a protocol's name, for ``"val"``.
         seed: everything random in training samples follows from it.
+        skip_unreadable: leave out the unreadable videos of ``"val"`` and tell which, instead of ending there.
 
     Raises:
         StvideoError: a file is missing or malformed, or a setting is wrong.
     """
-    index = build_index(config, split)
+    index, checked = use_manifest(build_index(config, split), Path(config.root).expanduser(), config.manifest)
     reading = ClipReading.from_config(config)
     transform = None
     if split == "train":
@@ -280,88 +324,33 @@ def build_dataset(config: DataConfig, split: str = "train", views: str = "1x1", 
             raise StvideoError(f"data.max_unreadable={config.max_unreadable}: a share lies in [0, 1]")
         if config.clips_per_video < 1:
             raise StvideoError(f"data.clips_per_video={config.clips_per_video}: expected at least 1")
-        transform = TrainTransform(
-            config.img_size,
-            short_side=config.short_side,
-            random_resized_crop=config.random_resized_crop,
-            flip=config.flip,
-            color_jitter=config.color_jitter,
-            rand_augment=config.rand_augment,
-            random_erasing=config.random_erasing,
-            fill=[255 * mean for mean in config.mean],
-        )
+        transform = train_transform(config)
     dataset = VideoDataset(
         index,
-        Path(config.root),
+        Path(config.root).expanduser(),
         reading,
         transform=transform,
         views=parse_views(views),
         clips_per_video=config.clips_per_video,
         seed=seed,
         max_unreadable=config.max_unreadable,
+        skip_unreadable=skip_unreadable,
+        checked=checked,
     )
     for note in index.notes:
         logger.warning("%s: %s", split, note)
     return dataset
 
 
-def build_index(config: DataConfig, split: str) -> VideoIndex:
-    """The videos of ``split``, checked as far as that is cheap; raises `StvideoError`."""
-    if split not in ("train", "val"):
-        raise StvideoError(f"unknown split {split!r}: choose train or val")
-    if not config.root:
-        raise StvideoError("data.root is not set: name the folder that holds the videos, e.g. data.root=/data/k400")
-    root = Path(config.root).expanduser()
-    if not root.is_dir():
-        raise StvideoError(f"data.root={config.root}: no such folder")
-    if not any(root.iterdir()):
-        raise StvideoError(f"data.root={config.root}: the folder is empty")
-    source = _source(config, split, root)
-    classes = _classes(config, root, split)
-    index = read_annotations(source, root, classes, split)
-    _check_presence(index, root, source)
-    return index
-
-
-def _source(config: DataConfig, split: str, root: Path) -> Path:
-    """The annotations of ``split``: as given, below the root, or by the usual names in the root."""
-    given = getattr(config, split)
-    if given:
-        for path in (Path(given).expanduser(), root / given):
-            if path.exists():
-                return path
-        raise StvideoError(f"data.{split}={given}: no such file or folder, neither here nor in {root}")
-    names = {"train": ("train.txt", "train.csv", "train"), "val": ("val.txt", "val.csv", "validate.csv", "val")}[split]
-    for name in names:
-        if (root / name).exists():
-            return root / name
-    raise StvideoError(
-        f"data.{split} is not set and {root} has none of {', '.join(names)}: name the list file or folder"
+def train_transform(config: DataConfig) -> TrainTransform:
+    """The random crop, flip and colours that ``config`` describes; raises `StvideoError` naming a wrong setting."""
+    return TrainTransform(
+        config.img_size,
+        short_side=config.short_side,
+        random_resized_crop=config.random_resized_crop,
+        flip=config.flip,
+        color_jitter=config.color_jitter,
+        rand_augment=config.rand_augment,
+        random_erasing=config.random_erasing,
+        fill=[255 * mean for mean in config.mean],
     )
-
-
-def _classes(config: DataConfig, root: Path, split: str) -> Sequence[str] | None:
-    """Class names that hold for all splits, so that the numbers agree between them."""
-    if config.classes:
-        for path in (Path(config.classes).expanduser(), root / config.classes):
-            if path.exists():
-                return read_classes(path)
-        raise StvideoError(f"data.classes={config.classes}: no such file, neither here nor in {root}")
-    if split == "train":
-        return None
-    try:
-        train = _source(config, "train", root)
-    except StvideoError:
-        return None
-    # Lists name their classes in a file beside them; CSVs and folders only by what occurs in training.
-    if train.is_dir():
-        return read_folders(train, root).classes
-    return read_annotations(train, root, split="train").classes
-
-
-def _check_presence(index: VideoIndex, root: Path, source: Path, tries: int = 20) -> None:
-    """If not one of some videos is there, the root is wrong: better said at once than after an hour."""
-    chosen = np.unique(np.linspace(0, len(index) - 1, tries).astype(int))
-    paths = [root / index.path(int(video)) for video in chosen]
-    if not any(path.exists() for path in paths):
-        raise StvideoError(f"{source}: none of {len(paths)} videos tried exists, e.g. {paths[0]}; is data.root right?")

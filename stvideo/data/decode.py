@@ -1,36 +1,43 @@
-"""Video file -> frames: one door for every decoder. The only module that imports decord and torchcodec.
+"""Video file -> frames: one door for every decoder. The only module that imports decord.
 
     with open_video(path) as video:
         frames = video.read([0, 32, 64])        # uint8 (T, H, W, 3), RGB, as displayed
 
 Frame ``i`` is the i-th frame in display order of the file's best video stream, whatever decoder is used.
 
-``auto`` reads the file's packet index (milliseconds) and takes decord where decord is known to return the right frames
-as quickly as anyone; files with B-frames (PyAV need not decode most of those), open groups of pictures, edit lists,
-AV1 and MPEG-TS, on which decord errs, hangs or lags, go to PyAV.
+``decord`` and ``torchcodec`` come first where they are asked for; files on which they are known to err, hang or differ
+(open groups of pictures, edit lists, MPEG-TS, AV1 and others, told from the packets in milliseconds) go to PyAV.
+``auto`` is PyAV for every file: its reader (`decode_pyav`) decodes only what the wanted frames need, so no other was
+found quicker on single frames, and it reports damage where decord shows the last good frame again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torchvision.transforms.v2 import functional as F
 
 from stvideo.data.decode_pyav import PyavReader, frame_rotation
+from stvideo.data.decode_torchcodec import read_torchcodec, torchcodec_errs, torchcodec_problem
 from stvideo.data.images import IMAGE_SUFFIXES, StillImage
 from stvideo.data.packets import PacketIndex, UnreadableVideo, VideoInfo, index_packets, one_line, open_container
+from stvideo.data.transforms import scale_frames
 from stvideo.data.watchdog import TimedOut, call_with_timeout
 from stvideo.errors import StvideoError, nearest
 
 __all__ = ["DECODERS", "UnreadableVideo", "Video", "VideoInfo", "open_video", "probe", "read_frames"]
 
 DECODERS = ("auto", "decord", "pyav", "torchcodec")
+GRACE = 2.0  # seconds beyond the time limit after which a decoder that checks its time itself counts as hung
 _DECORD_CODECS = frozenset({"h264", "hevc", "vp8", "vp9", "mpeg4"})
+_DECORD_CONTAINERS = frozenset({"mp4", "matroska", "webm", "avi", "flv"})
+
+Result = TypeVar("Result")
 
 
 class Video:
@@ -39,28 +46,25 @@ class Video:
     Args:
         path: the file.
         decoder: one of `DECODERS`.
-        timeout: seconds that reading may take in all before the video counts as unreadable.
+        timeout: seconds that opening, and every read, may take before the video counts as unreadable.
+        fall_back: go to PyAV where the decoder is known to err on such files, or fails.
 
     Raises:
         UnreadableVideo: the file is missing, no video, or damaged.
         StvideoError: the decoder is unknown or not installed.
     """
 
-    def __init__(self, path: str | Path, decoder: str = "auto", timeout: float = 60.0) -> None:
-        if decoder not in DECODERS:
-            raise StvideoError(f"unknown decoder {decoder!r}{nearest(decoder, DECODERS)}: choose {', '.join(DECODERS)}")
-        self.path, self.timeout = Path(path), timeout
-        self._container, self._stream = open_container(path)
-        try:
-            self.index: PacketIndex = index_packets(self._container, self._stream, path)
-        except BaseException:
-            self._container.close()
-            raise
-        self.decoder = _choose(self.index) if decoder == "auto" else decoder
-        self._decoder_given = decoder != "auto"
-        self.num_frames = self.index.num_frames
-        self.fps = self.index.fps
+    def __init__(self, path: str | Path, decoder: str = "auto", timeout: float = 60.0, fall_back: bool = False) -> None:
+        _check_decoder(decoder)
+        self.path, self.timeout, self._fall_back = Path(path), timeout, fall_back
+        self._hung = False
         self._rotation: int | None = None
+        self._container, self._stream, self.index = self._watched(self._open, timeout + GRACE)
+        self.num_frames = self._counted_frames = self.index.num_frames
+        self.fps = self.index.fps
+        self.decoder = "pyav" if decoder == "auto" else decoder
+        if fall_back and self.decoder != "pyav" and self._watched(self._is_unsuited, timeout + GRACE):
+            self.decoder = "pyav"
 
     def __enter__(self) -> Video:
         return self
@@ -69,7 +73,22 @@ class Video:
         self.close()
 
     def close(self) -> None:
-        self._container.close()
+        if not self._hung:  # else a thread that nobody waits for is still busy with it
+            self._container.close()
+
+    def shorten(self, num_frames: int) -> None:
+        """Leave out what comes after the first ``num_frames`` frames."""
+        if num_frames < self.num_frames:
+            self.index = replace(self.index, pts=self.index.pts[:num_frames])
+            self.num_frames = num_frames
+
+    @property
+    def times(self) -> np.ndarray:
+        """Seconds from the first frame to each frame, float64 (num_frames,)."""
+        pts = self.index.pts
+        if not self.index.timed:
+            return np.arange(self.num_frames) / self.fps
+        return (pts - pts[0]) * float(self._stream.time_base)
 
     @property
     def short_side(self) -> int:
@@ -79,9 +98,8 @@ class Video:
     @property
     def info(self) -> VideoInfo:
         """Everything known of the video. Decodes the first frame, which alone tells the rotation."""
-        if self._rotation is None:
-            self._rotation = frame_rotation(self.path, self._container, self._stream)
-        width, height = self.index.pixel_size if self._rotation % 180 == 0 else self.index.pixel_size[::-1]
+        rotation = self._watched(self._find_rotation, self.timeout + GRACE)
+        width, height = self.index.pixel_size if rotation % 180 == 0 else self.index.pixel_size[::-1]
         return VideoInfo(
             num_frames=self.num_frames,
             fps=self.fps,
@@ -89,7 +107,7 @@ class Video:
             height=height,
             codec=self.index.codec,
             container=self.index.container,
-            rotation=self._rotation,
+            rotation=rotation,
             keyframes=len(self.index.key_pts),
         )
 
@@ -105,45 +123,83 @@ class Video:
         numbers = [int(index) for index in indices]
         if not numbers or min(numbers) < 0 or max(numbers) >= self.num_frames:
             raise IndexError(f"{self.path}: frames {numbers} asked for, it has 0 .. {self.num_frames - 1}")
-        pixels = self._target_size(size)
-        frames = self._read_guarded(numbers, pixels) if self.decoder != "pyav" else None
-        if frames is None:
-            frames = PyavReader(self.path, self._container, self._stream, self.index, self.timeout).read(
-                numbers, pixels
-            )
+        # PyAV's reader looks at the clock itself, between packets; only what hangs inside one needs to be given up on.
+        limit = self.timeout + GRACE if self.decoder == "pyav" else self.timeout
+        frames = self._watched(lambda: self._decode(numbers, size), limit)
         return torch.from_numpy(np.ascontiguousarray(frames))
 
-    def _read_guarded(self, numbers: list[int], size: tuple[int, int] | None) -> np.ndarray | None:
-        """By a decoder that may hang; None where ``auto`` goes on with PyAV because this one failed."""
-        read = _read_decord if self.decoder == "decord" else _read_torchcodec
-        try:
-            return call_with_timeout(lambda: read(self.path, numbers, size, self.num_frames), self.timeout)
-        except TimedOut:
-            error = UnreadableVideo(self.path, f"{self.decoder} did not finish in {self.timeout:g} s (data.timeout)")
-        except UnreadableVideo as failure:
-            error = failure
-        if self._decoder_given:
-            raise error
-        self.decoder = "pyav"
-        return None
+    def _decode(self, numbers: list[int], size: int | tuple[int, int] | None) -> np.ndarray:
+        pixels = self._target_size(size) if isinstance(size, int) else size
+        if self.decoder != "pyav":
+            read = read_torchcodec if self.decoder == "torchcodec" else _read_decord
+            try:
+                return read(self.path, numbers, pixels, self._counted_frames)
+            except UnreadableVideo:
+                if not self._fall_back:
+                    raise
+                self.decoder = "pyav"
+        return PyavReader(self.path, self._container, self._stream, self.index, self.timeout).read(numbers, pixels)
 
-    def _target_size(self, size: int | tuple[int, int] | None) -> tuple[int, int] | None:
-        if not isinstance(size, int):
-            return size
-        info = self.info
-        scale = size / min(info.width, info.height)
-        return max(1, round(info.height * scale)), max(1, round(info.width * scale))
+    def _open(self) -> tuple[Any, Any, PacketIndex]:
+        container, stream = open_container(self.path)
+        try:
+            return container, stream, index_packets(container, stream, self.path)
+        except BaseException:
+            container.close()
+            raise
+
+    def _is_unsuited(self) -> bool:
+        if self.decoder == "torchcodec":
+            return torchcodec_errs(self.index)
+        return _decord_errs(self.index) or self._is_rotated_matroska()
+
+    def _is_rotated_matroska(self) -> bool:
+        """decord's FFmpeg does not know of rotation in Matroska files."""
+        try:
+            return "matroska" in self.index.container and self._find_rotation() != 0
+        except UnreadableVideo:
+            return True  # damaged at its start: for PyAV to tell
+
+    def _find_rotation(self) -> int:
+        if self._rotation is None:
+            self._rotation = frame_rotation(self.path, self._container, self._stream)
+        return self._rotation
+
+    def _target_size(self, short_side: int) -> tuple[int, int]:
+        width, height = self.index.pixel_size if self._find_rotation() % 180 == 0 else self.index.pixel_size[::-1]
+        scale = short_side / min(width, height)
+        return max(1, round(height * scale)), max(1, round(width * scale))
+
+    def _watched(self, work: Callable[[], Result], limit: float) -> Result:
+        """``work()``, given up on after ``limit`` seconds."""
+        if self._hung:
+            raise UnreadableVideo(self.path, "an earlier read hangs")
+        try:
+            return call_with_timeout(work, limit)
+        except TimedOut:
+            self._hung = True
+        raise UnreadableVideo(self.path, f"decoding did not finish in {self.timeout:g} s (data.timeout)")
 
 
 Readable = Video | StillImage
 """What `open_video` gives: both have frames to read, and neither knows of the other."""
 
 
-def open_video(path: str | Path, decoder: str = "auto", timeout: float = 60.0) -> Readable:
-    """Open ``path`` for reading; see `Video`. An image file is a video of one frame."""
+def open_video(
+    path: str | Path, decoder: str = "auto", timeout: float = 60.0, num_frames: int | None = None
+) -> Readable:
+    """Open ``path`` for reading; see `Video`. An image file is a video of one frame.
+
+    ``decoder`` comes first; where it is known to err on such files, or fails, PyAV reads them.
+
+    ``num_frames``: only so many from the start on can be decoded, whatever the file says.
+    """
     if Path(path).suffix.lower() in IMAGE_SUFFIXES:
         return StillImage(path)
-    return Video(path, decoder, timeout)
+    video = Video(path, decoder, timeout, fall_back=True)
+    if num_frames is not None:
+        video.shorten(num_frames)
+    return video
 
 
 def probe(path: str | Path) -> VideoInfo:
@@ -160,12 +216,21 @@ def read_frames(
         return video.read(indices, size)
 
 
-def _choose(index: PacketIndex) -> str:
-    """decord, unless the file is of a kind on which it is wrong, hangs or is slower than PyAV."""
-    unsafe = index.open_gop or index.late_start or not index.timed or "mpegts" in index.container
-    if unsafe or index.reordered or index.codec not in _DECORD_CODECS or not decord_installed():
-        return "pyav"
-    return "decord"
+def _check_decoder(decoder: str) -> None:
+    """Raises `StvideoError` unless ``decoder`` is known and installed."""
+    if decoder not in DECODERS:
+        raise StvideoError(f"unknown decoder {decoder!r}{nearest(decoder, DECODERS)}: choose {', '.join(DECODERS)}")
+    if decoder == "decord" and not decord_installed():
+        raise StvideoError("decord is not installed here: pip install decord, or set data.decoder=auto")
+    problem = torchcodec_problem() if decoder == "torchcodec" else None
+    if problem:
+        raise StvideoError(problem)
+
+
+def _decord_errs(index: PacketIndex) -> bool:
+    """Whether decord is known to return wrong frames of such a file, to hang on it, or not to open it."""
+    unsafe = index.open_gop or index.late_start or not index.timed or index.codec not in _DECORD_CODECS
+    return unsafe or _DECORD_CONTAINERS.isdisjoint(index.container.split(","))
 
 
 _decord: Any = None
@@ -186,15 +251,13 @@ def decord_installed() -> bool:
 
 
 def _read_decord(path: Path, indices: list[int], size: tuple[int, int] | None, num_frames: int) -> np.ndarray:
-    if not decord_installed():
-        raise StvideoError("decord is not installed here: pip install decord, or set data.decoder=pyav")
     try:
         return _decord_frames(path, indices, size, num_frames)
     except (RuntimeError, _decord.DECORDError) as error:
         reason = one_line(error)
     if size is not None and "size must exactly match" in reason:
         # decord cannot scale to some widths (of 24, 48 or 72 pixels, for one).
-        return _scale(_read_decord(path, indices, None, num_frames), size)
+        return scale_frames(_read_decord(path, indices, None, num_frames), size)
     raise UnreadableVideo(path, f"decord: {reason[-160:]}")
 
 
@@ -207,42 +270,8 @@ def _decord_frames(path: Path, indices: list[int], size: tuple[int, int] | None,
     if len(reader) != num_frames:
         raise UnreadableVideo(path, f"decord counts {len(reader)} frames of {num_frames}: set data.decoder=auto")
     unique, places = np.unique(np.asarray(indices), return_inverse=True)
-    frames: np.ndarray = reader.get_batch(unique).asnumpy()
+    batch = reader.get_batch(unique)
+    frames: np.ndarray = batch.asnumpy() if hasattr(batch, "asnumpy") else np.asarray(batch)  # as others set the bridge
     reader.seek(0)  # without this, memory stays with the process
     del reader
     return frames if np.array_equal(unique, indices) else frames[places]
-
-
-def torchcodec_problem() -> str | None:
-    """Why torchcodec cannot be used here, or None if it can."""
-    try:
-        from torchcodec.decoders import VideoDecoder  # noqa: F401
-    except ImportError:
-        return "torchcodec is not installed: pip install torchcodec, or set data.decoder=auto"
-    except (OSError, RuntimeError):
-        return "torchcodec needs FFmpeg 4 to 9 as shared libraries: install FFmpeg, or set data.decoder=auto"
-    return None
-
-
-def _read_torchcodec(path: Path, indices: list[int], size: tuple[int, int] | None, num_frames: int) -> np.ndarray:
-    problem = torchcodec_problem()
-    if problem:
-        raise StvideoError(problem)
-    from torchcodec.decoders import VideoDecoder
-
-    try:
-        decoder = VideoDecoder(str(path.absolute()), dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact")
-        if len(decoder) != num_frames:
-            raise UnreadableVideo(path, f"torchcodec counts {len(decoder)} frames of {num_frames}")
-        frames = decoder.get_frames_at(indices=indices).data
-    except (RuntimeError, ValueError) as error:
-        if isinstance(error, UnreadableVideo):
-            raise
-        raise UnreadableVideo(path, one_line(error)[-200:]) from None
-    return frames.numpy() if size is None else _scale(frames.numpy(), size)
-
-
-def _scale(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Frames (T, H, W, 3) uint8 scaled to ``size`` = (height, width)."""
-    pictures = torch.from_numpy(frames).permute(0, 3, 1, 2)
-    return F.resize(pictures, list(size), antialias=True).permute(0, 2, 3, 1).numpy()

@@ -7,7 +7,7 @@ And frames that neither are wanted nor serve as a reference for others (most B-f
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ class PyavReader:
         for group, targets in sorted(groups.items()):
             for frame in self._decode_from(group, targets):
                 if frame.pts in targets and not frame.is_corrupt:
-                    found[frame.pts] = _to_array(frame, size)
+                    found[frame.pts] = to_array(frame, size)
                     if targets <= found.keys():
                         break
         return found
@@ -62,7 +62,7 @@ class PyavReader:
         start = int(self.index.key_pts[group])
         context = self.stream.codec_context
         skipping = self.index.codec in SKIPPING_CODECS
-        last, past_the_end, first = max(wanted), 0, True
+        to_feed, last, past_the_end, first = set(wanted), max(wanted), 0, True
         try:
             self.container.seek(start, stream=self.stream, backward=True, any_frame=False)
             for packet in self.container.demux(self.stream):
@@ -74,11 +74,16 @@ class PyavReader:
                 if skipping:
                     needed = packet.pts is None or not packet.size or packet.pts in wanted
                     context.skip_frame = "DEFAULT" if needed else "NONREF"
+                yield from packet.decode()
+                if not packet.size:
+                    return  # the end of the file, at which the decoder has given everything
+                to_feed.discard(packet.pts)
                 # Packets well past the last wanted one cannot precede it in display order any more.
                 past_the_end = past_the_end + 1 if packet.pts is not None and packet.pts > last else 0
-                if past_the_end > MAX_REORDERING:
+                if not to_feed or past_the_end > MAX_REORDERING:
+                    # The decoder holds frames back to put them in order: ask for them instead of feeding it more.
+                    yield from context.decode(None)
                     return
-                yield from packet.decode()
         except (av.error.InvalidDataError, av.error.EOFError):
             return  # damaged, or not decodable from here: the caller starts again from the beginning
         except UnreadableVideo:
@@ -101,24 +106,12 @@ class PyavReader:
         self, container: Any, stream: Any, indices: list[int], size: tuple[int, int] | None
     ) -> dict[int, np.ndarray]:
         wanted, last, found = set(indices), indices[-1], {}
-        known = {int(time): number for number, time in enumerate(self.index.pts)} if self.index.timed else None
-        count = 0
         try:
-            for packet in container.demux(stream):
-                self._check_time()
-                try:
-                    decoded = packet.decode()
-                except av.error.InvalidDataError:
-                    if count:  # what follows would be decoded from wrong references
-                        raise
-                    continue
-                for frame in decoded:
-                    number = count if known is None else known.get(frame.pts, -1)
-                    count += 1
-                    if number in wanted and not frame.is_corrupt:
-                        found[number] = _to_array(frame, size)
-                    if len(found) == len(wanted) or (known is None and number >= last):
-                        return found
+            for number, frame in frames_in_order(container, stream, self.index, self._check_time):
+                if number in wanted and not frame.is_corrupt:
+                    found[number] = to_array(frame, size)
+                if len(found) == len(wanted) or (not self.index.timed and number >= last):
+                    return found
         except av.error.EOFError:
             return found
         except UnreadableVideo:
@@ -132,25 +125,58 @@ class PyavReader:
             raise UnreadableVideo(self.path, "decoding took longer than the time limit (data.timeout)")
 
 
+def frames_in_order(
+    container: Any, stream: Any, index: PacketIndex, on_packet: Callable[[], None] = lambda: None
+) -> Iterator[tuple[int, Any]]:
+    """Every frame that comes out of the decoder, with its number, from the start of a freshly opened container.
+
+    ``on_packet`` is called before each packet. Ends with PyAV's error where the file is damaged: what follows would be
+    decoded from wrong references.
+    """
+    known = {int(time): number for number, time in enumerate(index.pts)} if index.timed else None
+    count = 0
+    for packet in container.demux(stream):
+        on_packet()
+        try:
+            decoded = packet.decode()
+        except av.error.InvalidDataError:
+            if count:
+                raise
+            continue
+        for frame in decoded:
+            yield (count if known is None else known.get(frame.pts, -1)), frame
+            count += 1
+
+
 def frame_rotation(path: str | Path, container: Any, stream: Any) -> int:
     """How the first frame has to be turned for display: degrees counter-clockwise, one of 0, 90, 180, 270."""
     try:
         container.seek(0, backward=True)
+    except DAMAGE:  # not every container can seek to its start
+        fresh, stream = open_container(path)
+        with fresh:
+            return _first_rotation(path, fresh, stream)
+    return _first_rotation(path, container, stream)
+
+
+def _first_rotation(path: str | Path, container: Any, stream: Any) -> int:
+    try:
         for packet in container.demux(stream):
             for frame in packet.decode():
-                return _quarter_turns(frame) * 90
+                return quarter_turns(frame) * 90
     except DAMAGE as error:
         raise UnreadableVideo(path, one_line(error)) from None
     raise UnreadableVideo(path, "no frame can be decoded")
 
 
-def _quarter_turns(frame: Any) -> int:
+def quarter_turns(frame: Any) -> int:
+    """How often a frame has to be turned by 90 degrees counter-clockwise for display."""
     return round(frame.rotation / 90) % 4
 
 
-def _to_array(frame: Any, size: tuple[int, int] | None) -> np.ndarray:
+def to_array(frame: Any, size: tuple[int, int] | None) -> np.ndarray:
     """RGB uint8 (H, W, 3) as displayed, scaled to ``size`` = (height, width) while converting."""
-    turns = _quarter_turns(frame)
+    turns = quarter_turns(frame)
     if size is None:
         pixels = frame.to_ndarray(format="rgb24")
     else:

@@ -46,6 +46,11 @@ class StillImage:
         """Nothing is held open."""
 
     @property
+    def times(self) -> np.ndarray:
+        """Seconds at which the one frame is shown: 0."""
+        return np.zeros(1)
+
+    @property
     def short_side(self) -> int:
         """Pixels of the shorter side."""
         return min(self._image.size)

@@ -17,19 +17,21 @@ import signal
 import time
 import warnings
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from stvideo.data.datasets import MAX_WORKERS, Request, Sample, VideoDataset
+from stvideo.data.datasets import Request, Sample, Skipped, VideoDataset
+from stvideo.data.prefetch import Batch, Copier, copier_for, one_ahead
+from stvideo.data.watchdog import MAX_WORKERS
 from stvideo.errors import StvideoError
 
 logger = logging.getLogger("stvideo.data")
 
-Batch = dict[str, torch.Tensor]
+MARGIN = 60.0  # seconds for what a worker does besides reading videos
 
 
 class TrainSampler(Sampler[list[Request]]):
@@ -116,9 +118,13 @@ class Loader:
     """
 
     def __init__(
-        self, dataset: VideoDataset, sampler: TrainSampler | TestSampler, data_loader: DataLoader[Any]
+        self,
+        dataset: VideoDataset,
+        sampler: TrainSampler | TestSampler,
+        data_loader: DataLoader[Any],
+        copier: Copier | None = None,
     ) -> None:
-        self.dataset, self.sampler, self.data_loader = dataset, sampler, data_loader
+        self.dataset, self.sampler, self.data_loader, self.copier = dataset, sampler, data_loader, copier
         self.wait_seconds = 0.0
         self.unreadable: dict[int, str] = {}
 
@@ -154,16 +160,18 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         """The rest of the epoch; after its last batch the loader stands at the start of the next one."""
         epoch = self.sampler.epoch
-        iterator = self._start()
-        while True:
-            batch = self._next(iterator)
-            if batch is None:
-                break
-            if isinstance(self.sampler, TrainSampler):
+        for batch in one_ahead(self._batches(), self.copier):
+            if isinstance(self.sampler, TrainSampler):  # a batch counts as used when it is handed out, not before
                 self.sampler.offset += self.sampler.global_batch
-            yield batch
+            if batch:  # nothing of it may be left where unreadable videos are left out
+                yield batch
         if isinstance(self.sampler, TrainSampler) and self.sampler.epoch == epoch:
             self.sampler.epoch, self.sampler.offset = epoch + 1, 0
+
+    def _batches(self) -> Iterator[Batch]:
+        iterator = self._start()
+        while (batch := self._next(iterator)) is not None:
+            yield batch
 
     def _start(self) -> Iterator[Any]:
         before = time.perf_counter()
@@ -174,7 +182,7 @@ class Loader:
     def _next(self, iterator: Iterator[Any]) -> Batch | None:
         before = time.perf_counter()
         try:
-            batch, problems = next(iterator)
+            batch, problems = self._wait(iterator)
         except StopIteration:
             return None
         except (RuntimeError, OSError, EOFError) as error:
@@ -191,11 +199,25 @@ class Loader:
         self._note(problems)
         return batch
 
+    def _wait(self, iterator: Iterator[Any]) -> Any:
+        """The next batch, waited for as long as no worker is at one and the same video for too long."""
+        while True:
+            try:
+                return next(iterator)
+            except RuntimeError as error:
+                longest = self.dataset.reading_now.longest()
+                if "timed out" not in str(error) or longest is None or longest > self.data_loader.timeout:
+                    raise
+
     def _note(self, problems: list[tuple[int, str]]) -> None:
         for video, message in problems:
             if video not in self.unreadable:
                 self.unreadable[video] = message
-                logger.warning("%s; training goes on with another video", message)
+                logger.warning(
+                    "%s; %s", message, "training goes on with another video" if self.dataset.train else "left out"
+                )
+        if not self.dataset.train:
+            return
         share = len(self.unreadable) / self.dataset.expected
         if problems and share > self.dataset.max_unreadable:
             raise StvideoError(
@@ -212,8 +234,7 @@ class Loader:
         died = died or (self.data_loader.num_workers > 0 and isinstance(error, ConnectionError | EOFError))
         if not (timed_out or died):
             return None
-        busy = [int(video) for video in self.dataset.in_progress.tolist() if video >= 0]
-        files = ", ".join(str(self.dataset.path(video)) for video in busy) or "none known"
+        files = ", ".join(str(self.dataset.path(video)) for video in self.dataset.reading_now.videos()) or "none known"
         what = "gives no batch in time" if timed_out else "died"
         return StvideoError(f"a data worker {what}; being decoded at that moment: {files}")
 
@@ -228,6 +249,7 @@ def build_loader(
     train: bool | None = None,
     pin_memory: bool | None = None,
     prefetch: int = 2,
+    device: torch.device | None = None,
 ) -> Loader:
     """A `Loader` over ``dataset``.
 
@@ -243,6 +265,7 @@ def build_loader(
         train: as the dataset, if not given.
         pin_memory: None: where CUDA is there.
         prefetch: batches that each worker prepares ahead.
+        device: where the clips go. On a GPU the next batch is copied there while the present one is computed.
 
     Raises:
         StvideoError: fewer training videos than one batch over all processes needs, or a size is wrong.
@@ -259,10 +282,9 @@ def build_loader(
         sampler = TrainSampler(dataset.expected, dataset.num_clips, batch_size, seed, rank, world_size)
     else:
         sampler = TestSampler(dataset.expected, dataset.views_per_video, batch_size, rank, world_size)
-    # The video's own time limit acts first, inside the worker; this one is for workers that hang beyond its reach.
-    timeout = dataset.reading.timeout * (batch_size + 1) + 60 if workers else 0
-    closing = torch.zeros(1, dtype=torch.uint8).share_memory_()
-    atexit.register(closing.fill_, 1)
+    # The video's own time limit acts first, inside the worker, on opening it and on every clip; this one is for workers
+    # that hang beyond its reach.
+    timeout = dataset.reading.timeout * (1 + dataset.num_clips) + MARGIN if workers else 0
     # How many workers pay is for `data_wait_share` to say; torch warns as soon as there are more than cores.
     warnings.filterwarnings("ignore", message="This DataLoader will create")
     data_loader: DataLoader[Any] = DataLoader(
@@ -274,10 +296,18 @@ def build_loader(
         timeout=timeout,
         persistent_workers=workers > 0,
         prefetch_factor=prefetch if workers else None,
-        worker_init_fn=partial(_leave_signals_to_parent, closing=closing),
+        worker_init_fn=partial(_leave_signals_to_parent, closing=_closing()),
         generator=torch.Generator(),  # its own, so that iterating leaves the global generator alone
     )
-    return Loader(dataset, sampler, data_loader)
+    return Loader(dataset, sampler, data_loader, copier_for(device))
+
+
+@cache
+def _closing() -> torch.Tensor:
+    """One shared number for all loaders of this process, 1 once it ends; each would hold a file open otherwise."""
+    closing = torch.zeros(1, dtype=torch.uint8).share_memory_()
+    atexit.register(closing.fill_, 1)
+    return closing
 
 
 def _leave_signals_to_parent(worker: int, closing: torch.Tensor) -> None:
@@ -296,13 +326,25 @@ def _leave_signals_to_parent(worker: int, closing: torch.Tensor) -> None:
     signal.signal(signal.SIGTERM, end)
 
 
-def collate(groups: list[list[Sample] | StvideoError]) -> tuple[Batch, list[tuple[int, str]] | StvideoError]:
-    """Lists of samples -> one batch, and the problems met while reading it, or the error that ends everything."""
+def collate(
+    groups: list[list[Sample] | Skipped | StvideoError],
+) -> tuple[Batch, list[tuple[int, str]] | StvideoError]:
+    """Lists of samples -> one batch, and the problems met while reading it, or the error that ends everything.
+
+    The batch is empty if every video of it was skipped.
+    """
+    samples: list[Sample] = []
+    problems: list[tuple[int, str]] = []
     for group in groups:
         if isinstance(group, StvideoError):
             return {}, group
-    samples = [sample for group in groups if not isinstance(group, StvideoError) for sample in group]
-    problems = [problem for sample in samples for problem in sample.get("problems", [])]
+        if isinstance(group, Skipped):
+            problems.append((group.video, group.message))
+        else:
+            samples += group
+    problems += [problem for sample in samples for problem in sample.get("problems", [])]
+    if not samples:
+        return {}, problems
     batch = {name: torch.tensor([sample[name] for sample in samples]) for name in ("label", "index", "view")}
     batch["substituted"] = torch.tensor([sample["substituted"] for sample in samples])
     batch["video"] = torch.stack([sample["video"] for sample in samples])

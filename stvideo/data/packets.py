@@ -6,6 +6,7 @@ where decoding may start, and what a decoder has to be careful with. The pass co
 
 from __future__ import annotations
 
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ OPEN_OPTIONS = {"protocol_whitelist": "file"}
 DAMAGE = (av.FFmpegError, OSError, ValueError, LookupError, ArithmeticError, RuntimeError, MemoryError)
 _PLAYLISTS = ("hls", "concat", "dash", "sdp", "rtsp", "image2", "imf")
 _TEXT_STARTS = (b"<!doctype", b"<html", b"<?xml", b"#extm3u", b"{")
+_WITH_DISPLAY_TIMES = frozenset({"mp4", "matroska", "webm", "flv", "mpegts", "mpeg"})
 MAX_FRAMES = 10_000_000  # more is a damaged time line, not a video
 
 
@@ -89,8 +91,11 @@ def check_file(path: str | Path) -> Path:
     """``path`` as a Path if it is a non-empty readable file that is not a text page; raises `UnreadableVideo`."""
     path = Path(path)
     try:
-        if path.is_dir():
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
             raise UnreadableVideo(path, "this is a folder, not a file")
+        if not stat.S_ISREG(mode):  # reading a pipe would wait for ever
+            raise UnreadableVideo(path, "this is a pipe or a device, not a file")
         with path.open("rb") as file:
             head = file.read(64).lstrip().lower()
     except FileNotFoundError:
@@ -175,8 +180,11 @@ def index_packets(container: Any, stream: Any, path: str | Path) -> PacketIndex:
     if not pts:
         raise UnreadableVideo(path, "it holds no frames")
     times = np.sort(np.asarray(pts, dtype=np.int64))
-    timed = timed and bool(np.all(np.diff(times) > 0))
     context = stream.codec_context
+    # AVI stores times of decoding only: where frames are stored out of order they say nothing about the display.
+    kinds = set(container.format.name.split(","))
+    in_disguise = context.has_b_frames and not reordered and _WITH_DISPLAY_TIMES.isdisjoint(kinds)
+    timed = timed and not in_disguise and bool(np.all(np.diff(times) > 0))
     if not context.width or not context.height:
         raise UnreadableVideo(path, "its frame size is unknown (damaged header)")
     return PacketIndex(

@@ -8,10 +8,9 @@ Two ways of reading (the published settings of TimeSformer for each data set):
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 
+from stvideo.data.protocols import find_protocol
 from stvideo.errors import StvideoError, nearest
 
 SAMPLINGS = ("stride", "segment")
@@ -97,11 +96,16 @@ def frame_indices(
     return stride_indices(video_frames, fps, num_frames, stride, target_fps, position)
 
 
-def trimmed_range(video_frames: int, fps: float, start: float | None, end: float | None) -> tuple[int, int]:
-    """First frame and number of frames of the part from ``start`` to ``end`` seconds; at least one frame."""
-    first = 0 if start is None else min(round(start * fps), video_frames - 1)
-    stop = video_frames if end is None else min(round(end * fps), video_frames)
-    return first, max(1, stop - first)
+def trimmed_range(times: np.ndarray, start: float | None, end: float | None) -> tuple[int, int]:
+    """First frame and number of frames of the part [start, end) of a video, in seconds.
+
+    ``times`` (video_frames,) says when each frame is shown, so that a varying frame rate is followed too. A part
+    between two frames is the one frame seen then.
+    """
+    rounding = 1e-6  # a frame at 0.1 s belongs to what starts at 0.1 s, however the two were computed
+    first = 0 if start is None else int(np.searchsorted(times, start - rounding))
+    stop = len(times) if end is None else int(np.searchsorted(times, end - rounding))
+    return (first, stop - first) if stop > first else (max(min(first, len(times)) - 1, 0), 1)
 
 
 def check_sampling(sampling: str) -> None:
@@ -114,11 +118,9 @@ def check_sampling(sampling: str) -> None:
 
 
 def parse_views(text: str) -> tuple[int, int]:
-    """``"2x3"`` -> (2 clips, 3 crops); raises `StvideoError`. Crops are 1 (centre) or 3 (along the longer side)."""
-    match = re.fullmatch(r"\s*(\d+)\s*[x×]\s*(\d+)\s*", str(text))
-    if match is None:
-        raise StvideoError(f"views {text!r} are not of the form CLIPSxCROPS, e.g. 1x3")
-    clips, crops = int(match[1]), int(match[2])
-    if clips < 1 or crops < 1:
-        raise StvideoError(f"views {text!r}: clips and crops are at least 1")
-    return clips, crops
+    """``"2x3"`` or a protocol's name (`stvideo.data.protocols`) -> (2 clips, 3 crops); raises `StvideoError`.
+
+    Crops are 1 (centre) or more (evenly along the longer side).
+    """
+    protocol = find_protocol(text)
+    return protocol.clips, protocol.crops

@@ -75,6 +75,12 @@ def crop_and_resize(frames: torch.Tensor, crop: Crop, size: int) -> torch.Tensor
     return F.resize(pictures, [size, size], interpolation=InterpolationMode.BILINEAR, antialias=True)
 
 
+def scale_frames(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Frames (T, H, W, 3) uint8 scaled to ``size`` = (height, width), antialiased bilinear."""
+    pictures = torch.from_numpy(frames).permute(0, 3, 1, 2)
+    return F.resize(pictures, list(size), antialias=True).permute(0, 2, 3, 1).numpy()
+
+
 class TrainTransform:
     """Random crop, flip, colour and RandAugment, drawn once per clip.
 
@@ -82,7 +88,8 @@ class TrainTransform:
         size: pixels of the square result.
         short_side: range in pixels from which the shorter side is drawn before the crop (published recipe).
         random_resized_crop: range of the area share instead of ``short_side``.
-        flip: mirror half of the clips (never where left and right make the class).
+        flip: mirror half of the clips. Where left and right make the class, the label has to follow: `draw` tells
+            whether a clip was mirrored, and `mirrored_classes` which class it then shows.
         color_jitter: strength of brightness, contrast, saturation (a quarter of it for hue).
         rand_augment: e.g. ``"m7-n4"``: 4 operations of magnitude 7 (of 10).
         random_erasing: probability that a box of the clip is blanked.
@@ -133,6 +140,10 @@ class TrainTransform:
 
     def __call__(self, frames: torch.Tensor, generator: np.random.Generator) -> torch.Tensor:
         """Frames (T, H, W, 3) uint8 -> clip (3, T, size, size) uint8."""
+        return self.draw(frames, generator)[0]
+
+    def draw(self, frames: torch.Tensor, generator: np.random.Generator) -> tuple[torch.Tensor, bool]:
+        """Frames (T, H, W, 3) uint8 -> clip (3, T, size, size) uint8, and whether it was mirrored."""
         height, width = frames.shape[1:3]
         if self.area is not None:
             crop = random_area_crop(height, width, self.area, generator)
@@ -140,7 +151,8 @@ class TrainTransform:
             short_side = generator.uniform(self.short_side[0], self.short_side[1])
             crop = short_side_crop(height, width, self.size, short_side, *generator.random(2))
         clip = crop_and_resize(frames, crop, self.size)
-        if self.flip and generator.random() < 0.5:
+        mirrored = self.flip and generator.random() < 0.5
+        if mirrored:
             clip = clip.flip(-1)
         if self.augmentations:
             # torchvision draws from the global generator: lend it one of this sample's own, and give it back.
@@ -148,7 +160,41 @@ class TrainTransform:
                 torch.manual_seed(int(generator.integers(2**63)))
                 for augmentation in self.augmentations:
                     clip = augmentation(clip)
-        return clip.transpose(0, 1).contiguous()
+        return clip.transpose(0, 1).contiguous(), mirrored
+
+
+def mirrored_classes(classes: Sequence[str]) -> np.ndarray:
+    """The class that each class becomes when its videos are mirrored, int64 (K,): left and right change places.
+
+    ``"Turning the camera left while filming something"`` becomes the class with ``right`` in place of ``left``, and a
+    class whose name has neither word stays itself. ``right`` alone may mean other things ("right out"), so a class
+    that names only the right is left as it is when no class is its mirror image.
+
+    Raises:
+        StvideoError: a class that goes to the left, or from side to side, without its mirror image in the list:
+            mirrored, its videos would be of no class.
+    """
+    numbers = {name: number for number, name in enumerate(classes)}
+    mirrored = np.arange(len(classes))
+    for number, name in enumerate(classes):
+        other = _SIDES.sub(_other_side, name)
+        if other in numbers:
+            mirrored[number] = numbers[other]
+        elif "left" in [side.lower() for side in _SIDES.findall(name)]:
+            raise StvideoError(
+                f"data.flip=true: mirrored, videos of class {name!r} would show {other!r}, which is no class of the "
+                "list; set data.flip=false"
+            )
+    return mirrored
+
+
+_SIDES = re.compile(r"(?<![a-z])(?:left|right)(?![a-z])", re.IGNORECASE)  # whole words, also in "move_left"
+
+
+def _other_side(match: re.Match[str]) -> str:
+    word = match[0]
+    other = {"left": "right", "right": "left"}[word.lower()]
+    return other.upper() if word.isupper() else other.capitalize() if word[0].isupper() else other
 
 
 class TestTransform:

@@ -1,10 +1,15 @@
-"""Run a call that may never return, and stop waiting for it."""
+"""Run a call that may never return, and stop waiting for it; know what the other processes are at."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
+
+import torch
+
+MAX_WORKERS = 1024
 
 Result = TypeVar("Result")
 
@@ -30,9 +35,38 @@ def call_with_timeout(function: Callable[[], Result], seconds: float) -> Result:
 
     thread = threading.Thread(target=target, name="stvideo-decode", daemon=True)
     thread.start()
-    thread.join(seconds)
+    thread.join(min(seconds, threading.TIMEOUT_MAX))
     if thread.is_alive():
         raise TimedOut
     if failure:
         raise failure[0]
     return outcome[0]
+
+
+class ReadingNow:
+    """Which video each loader process is reading, and since when, in memory that all of them share.
+
+    The parent names the file by it if a worker hangs or dies. Slot 0 is the parent itself, n + 1 is worker n.
+    """
+
+    def __init__(self) -> None:
+        self._videos = torch.full((MAX_WORKERS,), -1, dtype=torch.int64).share_memory_()
+        self._since = torch.zeros(MAX_WORKERS, dtype=torch.float64).share_memory_()
+
+    def begin(self, slot: int, video: int) -> None:
+        """Process ``slot`` turns to ``video``."""
+        self._since[slot] = time.monotonic()  # one clock for all processes
+        self._videos[slot] = video
+
+    def end(self, slot: int) -> None:
+        """Process ``slot`` reads no video any more."""
+        self._videos[slot] = -1
+
+    def videos(self) -> list[int]:
+        """All that are being read."""
+        return [video for video in self._videos.tolist() if video >= 0]
+
+    def longest(self) -> float | None:
+        """Seconds since the slowest of them was begun; None if none is being read."""
+        busy = self._videos >= 0
+        return time.monotonic() - float(self._since[busy].min()) if bool(busy.any()) else None

@@ -234,7 +234,7 @@ def test_the_copy_in_the_right_folder_is_taken(tmp_path):
         (HEADING + "zumba,v1,3\n", r"k\.csv:2: 5 columns"),
         (HEADING + "zumba,v1,3,13,train\nzumba,v2,x,13,train\n", r"k\.csv:3: .*seconds"),
         (HEADING + "zumbaa,v1,3,13,train\n", r"k\.csv:2: label 'zumbaa' .*did you mean 'zumba'"),
-        ("youtube_id,time_start,time_end,split\nv1,3,13,test\n", r"k\.csv:1: no column 'label'.*test split"),
+        ("youtube_id,time_start,time_end,split\nv1,3,13,test\n", r"k\.csv:2: no label.*test split"),
         (HEADING + "zumba,v9,3,13,train\n", "none of its 1 videos"),
     ],
 )
@@ -306,3 +306,16 @@ def test_labels_must_be_found(something):
 def test_a_missing_source_is_named(tmp_path):
     with pytest.raises(StvideoError, match=r"nowhere\.txt: no such list file"):
         read_annotations(tmp_path / "nowhere.txt", tmp_path)
+
+
+def test_linked_folders_are_followed_but_never_in_circles(tmp_path):
+    touch(tmp_path / "videos/a/1.mp4", tmp_path / "elsewhere/2.mp4")
+    (tmp_path / "videos/b").mkdir()
+    for link, target in {
+        "videos/a/l": "../b",
+        "videos/b/l": "../a",
+        "videos/up": "..",
+        "videos/o": "../elsewhere",
+    }.items():
+        (tmp_path / link).symlink_to(target)
+    assert list(video_files(tmp_path / "videos")) == ["a/1.mp4", "b/l/1.mp4", "o/2.mp4"]

@@ -3,13 +3,14 @@
 import logging
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 import torch
 
 from stvideo.config import DataConfig
-from stvideo.data import datasets
+from stvideo.data import datasets, decode
 from stvideo.data.datasets import build_dataset
 from stvideo.data.decode import UnreadableVideo
 from stvideo.data.loader import Loader, build_loader
@@ -139,6 +140,53 @@ def test_a_resumed_run_reads_what_an_uninterrupted_one_reads(root, workers, worl
         same(before + after, whole)
 
 
+class HostCopier:
+    """Stands where the copies to a GPU are made; counts them."""
+
+    def __init__(self):
+        self.started = self.finished = 0
+
+    def start(self, batch):
+        self.started += 1
+        return {name: value.clone() for name, value in batch.items()}
+
+    def finish(self, started):
+        self.finished += 1
+        return started
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_batch_that_was_copied_ahead_but_not_used_comes_again(root, workers):
+    make = {"batch_size": 2, "workers": workers}
+    whole = epochs(load(root, **make), 0, 1)
+    first = load(root, **make)
+    first.copier = HostCopier()
+    iterator = iterate(first)
+    before = [next(iterator) for _ in range(len(first) + 2)]  # into the second epoch
+    assert first.copier.started == first.copier.finished + 1 == len(before) + 1
+    state = first.state_dict()
+    iterator.close()
+    assert first.state_dict() == state  # whoever stops here goes on from here
+    second = load(root, **make)
+    second.copier = HostCopier()
+    second.load_state_dict(state)
+    same(before + list(second), whole)
+    assert second.copier.started == second.copier.finished == second.sampler.offset + len(whole) - len(before)
+
+
+def test_waiting_counts_the_same_with_copies_ahead(root, monkeypatch):
+    original = datasets.open_video
+    monkeypatch.setattr(datasets, "open_video", lambda path, *rest: time.sleep(0.02) or original(path, *rest))
+    for copier in (None, HostCopier()):
+        loader = load(root, batch_size=2)
+        loader.copier = copier
+        started = time.perf_counter()
+        for _ in loader:
+            time.sleep(0.02)  # computing, which is no waiting
+        elapsed = time.perf_counter() - started
+        assert len(loader) * 2 * 0.02 <= loader.wait_seconds <= elapsed - len(loader) * 0.02
+
+
 def iterate(loader):
     """Epoch after epoch, as a training loop does."""
     while True:
@@ -171,6 +219,28 @@ def test_iterating_leaves_the_global_generator_alone(root):
     torch.manual_seed(1)
     list(load(root))
     assert torch.equal(torch.rand(1), expected)
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_samples_do_not_depend_on_the_number_of_processes(root, world_size):
+    def clips(batches):
+        return {int(i): clip for batch in batches for i, clip in zip(batch["index"], batch["video"], strict=True)}
+
+    augmented = {"color_jitter": 0.4, "rand_augment": "m7-n2", "random_erasing": 0.5}
+    alone = clips(epochs(load(root, batch_size=2, **augmented), 3))
+    for rank in range(world_size):
+        share = clips(epochs(load(root, batch_size=2, rank=rank, world_size=world_size, **augmented), 3))
+        assert all(torch.equal(clip, alone[number]) for number, clip in share.items() if number in alone)
+        assert len(share.keys() & alone.keys()) > 1
+
+
+def test_a_clip_does_not_depend_on_those_read_with_it(root):
+    dataset = build_dataset(config(root, random_resized_crop=[0.3, 1.0]), "train")
+    together = dataset[datasets.Request(1, 4, 0, 3)]
+    for view in range(3):
+        alone = dataset[datasets.Request(1, 4, view, 1)]
+        assert torch.equal(alone[0]["video"], together[view]["video"])
+    assert len({sample["video"].numpy().tobytes() for sample in together}) == 3
 
 
 # --- several clips of one opened video -----------------------------------------------------------------------------
@@ -225,6 +295,18 @@ def test_views_are_the_same_however_they_are_batched(root):
     assert torch.equal(dataset[2 * 6 + 5]["video"], first[2, 5])
     # all views of a video differ: 2 clips x 3 crops
     assert len({first[0, view].numpy().tobytes() for view in range(6)}) == 6
+
+
+@pytest.mark.parametrize("sampling", ["stride", "segment"])
+def test_every_view_shows_other_frames_or_another_part_of_them(tmp_path, sampling):
+    encode_video(tmp_path / "a.mp4", numbered_frames(90, 48, 144))
+    (tmp_path / "val.txt").write_text("a.mp4 0\n")
+    dataset = build_dataset(config(tmp_path, sampling=sampling), "val", "3x3")
+    views = [dataset[number]["video"] for number in range(9)]
+    assert len({view.numpy().tobytes() for view in views}) == 9
+    for clip in range(3):  # the three crops of a clip lie side by side along the longer side
+        left, middle, right = (view.float() for view in views[3 * clip : 3 * clip + 3])
+        assert min((left - middle).abs().mean(), (middle - right).abs().mean(), (left - right).abs().mean()) > 5
 
 
 def test_training_and_evaluation_loaders_want_their_own_dataset(root):
@@ -347,6 +429,62 @@ def test_a_dying_worker_names_the_file(root):
     assert done.returncode == 7, done.stderr
     assert "worker died" in done.stdout
     assert "03.mp4" in done.stdout
+
+
+HANGING = """
+import multiprocessing, os, sys, time
+from stvideo.config import DataConfig
+from stvideo.data import datasets, loader
+from stvideo.errors import StvideoError
+
+original = datasets.open_video
+def open_video(path, *rest):
+    time.sleep(3600 if path.name == sys.argv[2] else 0.7)
+    return original(path, *rest)
+datasets.open_video = open_video  # inherited by the forked worker
+dataset = datasets.build_dataset(DataConfig(root=sys.argv[1], num_frames=4, img_size=32, short_side=[32, 40]), "val")
+batches = loader.build_loader(dataset, batch_size=7, workers=1)
+batches.data_loader.timeout = 4.0
+try:
+    print([batch["index"].tolist() for batch in batches], flush=True)
+except StvideoError as error:
+    print(error, flush=True)
+for worker in multiprocessing.active_children():
+    worker.kill()
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("hanging", ["03.mp4", "none"])
+def test_a_worker_that_hangs_is_given_up_on_but_not_one_that_is_slow(root, hanging):
+    done = subprocess.run(
+        [sys.executable, "-c", HANGING, str(root), hanging], capture_output=True, text=True, timeout=120, check=True
+    )
+    if hanging == "none":  # a batch takes longer than the time-out, but no video of it does
+        assert done.stdout.strip() == "[[0, 1, 2, 3, 4, 5, 6]]"
+    else:
+        assert "gives no batch in time" in done.stdout
+        assert "val/03.mp4" in done.stdout
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_video_whose_decoding_hangs_is_left_out_and_named(root, workers, monkeypatch, caplog):
+    original = decode.PyavReader
+    monkeypatch.setattr(decode, "GRACE", 0.2)
+
+    def reader(path, *rest):
+        if path.name == "05.mp4":
+            time.sleep(3600)
+        return original(path, *rest)
+
+    monkeypatch.setattr(decode, "PyavReader", reader)  # inherited by the forked worker
+    loader = load(root, batch_size=7, workers=workers, max_unreadable=0.1, timeout=1.0)
+    with caplog.at_level(logging.WARNING, "stvideo.data"):
+        batches = list(loader)
+    assert len(batches) == 2
+    assert loader.unreadable.keys() == {5}
+    assert "05.mp4" in caplog.text
+    assert "did not finish in 1 s (data.timeout)" in caplog.text
 
 
 # --- settings ------------------------------------------------------------------------------------------------------

@@ -126,10 +126,18 @@ def test_clips_lie_as_pytorchvideos_uniform_sampler_lays_them():
         ((2.5, None), (75, 15)),
         ((2.0, 9.0), (60, 30)),
         ((9.0, 10.0), (89, 1)),
+        ((1.01, 1.02), (30, 1)),  # between two frames: the one that is seen then
+        ((0.1, 0.7), (3, 18)),  # start included, end not
     ],
 )
 def test_a_trimmed_part_stays_inside_the_video(span, expected):
-    assert trimmed_range(90, 30, *span) == expected
+    assert trimmed_range(np.arange(90) / 30, *span) == expected
+
+
+def test_a_trimmed_part_follows_a_varying_frame_rate():
+    times = np.array([0.0, 0.1, 0.2, 1.0, 1.1, 5.0])
+    assert trimmed_range(times, 0.2, 1.1) == (2, 2)
+    assert trimmed_range(times, 1.05, None) == (4, 2)
 
 
 @pytest.mark.parametrize(("text", "views"), [("1x3", (1, 3)), ("10 x 1", (10, 1)), ("4×3", (4, 3))])

@@ -9,9 +9,12 @@ import torchvision
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stvideo.config import DataConfig
+from stvideo.data.datasets import build_dataset
 from stvideo.data.transforms import (
     TestTransform,
     TrainTransform,
+    mirrored_classes,
     normalize,
     parse_rand_augment,
     random_area_crop,
@@ -19,7 +22,9 @@ from stvideo.data.transforms import (
     view_crop,
 )
 from stvideo.errors import StvideoError
+from tests.video_files import SHARED_VIDEOS, encode_video
 
+SHARED = SHARED_VIDEOS.parent / "annotations"
 sizes = st.integers(8, 2000)
 
 
@@ -156,3 +161,59 @@ def test_rand_augment_magnitudes_are_timms():
 def test_impossible_settings_are_refused(options, message):
     with pytest.raises(StvideoError, match=message):
         TrainTransform(32, **{"short_side": (32, 40), **options})
+
+
+SOMETHING = [
+    "Pulling something from left to right",
+    "Pulling something from right to left",
+    "Holding something",
+    "Turning the camera left while filming something",
+    "Turning the camera right while filming something",
+    "Plugging something into something but pulling it right out as you remove your hand",
+]
+
+
+def test_mirrored_clips_change_their_side():
+    assert mirrored_classes(SOMETHING).tolist() == [1, 0, 2, 4, 3, 5]
+    assert mirrored_classes(["move_left", "MOVE UP", "move_right", "copyright"]).tolist() == [2, 1, 0, 3]
+    assert mirrored_classes(["Left", "Right"]).tolist() == [1, 0]
+
+
+def test_the_left_and_right_classes_of_something_something():
+    names = SHARED / "sthv2.txt"
+    if not names.exists():
+        pytest.skip(f"no class names at {names}")
+    mirrored = mirrored_classes(names.read_text().splitlines())
+    pairs = {(i, int(other)) for i, other in enumerate(mirrored) if other > i}
+    assert pairs == {(86, 87), (93, 94), (166, 167)}
+    assert (mirrored[mirrored] == np.arange(174)).all()
+
+
+def test_a_side_without_its_mirror_image_cannot_be_flipped():
+    with pytest.raises(StvideoError, match=r"data.flip=true.*'turn left'.*'turn right'.*data.flip=false"):
+        mirrored_classes(["turn left", "stand"])
+
+
+def test_flipped_training_clips_carry_the_label_that_they_show(tmp_path):
+    """Videos with a bright left or right half: whatever the flip, the label names the bright half."""
+    for number, side in enumerate(("left", "right")):
+        frames = np.full((8, 48, 48, 3), 20, np.uint8)
+        frames[:, :, slice(0, 24) if side == "left" else slice(24, 48)] = 220
+        for copy in range(2):
+            folder = tmp_path / "train" / side
+            folder.mkdir(parents=True, exist_ok=True)
+            encode_video(folder / f"{number}{copy}.mp4", frames)
+    config = DataConfig(root=str(tmp_path), train="train", num_frames=2, stride=1, img_size=32, short_side=[32, 32])
+    dataset = build_dataset(config, split="train")
+    seen = set()
+    for epoch in range(6):
+        for number in range(len(dataset)):
+            sample = dataset[epoch, number]
+            picture = sample["video"].float().mean((0, 1, 2))
+            shown = "left" if picture[:16].mean() > picture[16:].mean() else "right"
+            assert dataset.classes[sample["label"]] == shown
+            seen.add((dataset.path(number).parent.name, shown))
+    assert len(seen) == 4  # each class as it is and mirrored
+    config.flip = False
+    dataset = build_dataset(config, split="train")
+    assert all(dataset.path(n).parent.name == dataset.classes[dataset[n]["label"]] for n in range(len(dataset)))

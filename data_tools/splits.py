@@ -1,0 +1,154 @@
+"""UCF101, HMDB51 or a folder of your own with one folder per class -> lists that training reads.
+
+    python data_tools/splits.py ucfTrainTestlist/ --root /data/UCF-101             classInd.txt, trainlist01.txt ...
+    python data_tools/splits.py testTrainMulti_7030_splits/ --root /data/hmdb51    brush_hair_test_split1.txt ...
+    python data_tools/splits.py --root /data/mine                                  train/CLASS/x.mp4, val/CLASS/y.mp4
+    python data_tools/splits.py --root /data/mine --val-share 0.2                  CLASS/x.mp4, a fifth for validation
+
+Official splits give train_split1.txt and val_split1.txt, and so on for every split that the folder describes; UCF101
+numbers its classes as classInd.txt does, everything else alphabetically. Videos are found by name, in whatever folders
+and video format. --val-share divides each class by the names of its files: the same files fall on the same side again
+when others join them.
+
+Writes the lists (path and class number, separated by a tab), OUTPUT/classes.txt, and beside each list a report,
+val.report.json: official size, found, missing (per class, too), share, SHA-256 of the list.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from stvideo import cli
+from stvideo.data.kinetics import split_of_name
+from stvideo.data.listfiles import read_lines
+from stvideo.data.official import Entry, Join, OnDisk, known_label
+from stvideo.data.split_lists import scan_root, tool_parser, write_splits
+from stvideo.errors import StvideoError
+
+_HMDB_FILE = re.compile(r"(.+)_test_split(\d+)\.txt$")
+_HMDB_SIDES = {"1": "train", "2": "val", "0": ""}
+
+
+def read_ucf_classes(path: Path) -> list[str]:
+    """classInd.txt: ``1 ApplyEyeMakeup`` a line, numbered from 1."""
+    names: list[str] = []
+    for number, line in enumerate(read_lines(path), 1):
+        fields = line.split()
+        if fields and (len(fields) != 2 or fields[0] != str(len(names) + 1)):
+            raise StvideoError(f"{path}:{number}: expected '{len(names) + 1} ClassName', not {line.strip()!r}")
+        names += fields[1:]
+    if not names:
+        raise StvideoError(f"{path}: no class names in it")
+    return names
+
+
+def ucf_splits(folder: Path, classes: list[str]) -> Iterator[tuple[str, Entry]]:
+    """(split, entry) of every line ``Class/v_Class_g01_c01.avi [number]`` in trainlist01.txt, testlist01.txt ..."""
+    numbers = {name: number for number, name in enumerate(classes)}
+    for path in sorted(folder.glob("*list[0-9][0-9].txt")):
+        side = "train" if path.name.startswith("train") else "val"
+        for line_number, line in enumerate(read_lines(path), 1):
+            name = line.split()[0] if line.strip() else ""
+            if not name:
+                continue
+            label, _, file = name.rpartition("/")
+            where = f"{path}:{line_number}"
+            if not label:
+                raise StvideoError(f"{where}: expected Class/video.avi, not {line.strip()!r}")
+            label = known_label(label, numbers, where)
+            given = line.split()[1:]
+            if given and given != [str(numbers[label] + 1)]:
+                raise StvideoError(
+                    f"{where}: {name} is said to be class {given[0]}, but {label} is {numbers[label] + 1}"
+                )
+            stem = file.rsplit(".", 1)[0]
+            yield f"{side}_split{int(path.stem[-2:])}", Entry(line_number, label, f"{label}/{stem}", (stem,), (label,))
+
+
+def hmdb_splits(folder: Path) -> Iterator[tuple[str, Entry]]:
+    """(split, entry) of every line ``video.avi 1`` (training) or ``2`` (test) in brush_hair_test_split1.txt ..."""
+    for path in sorted(folder.glob("*_test_split*.txt")):
+        match = _HMDB_FILE.match(path.name)
+        if match is None:
+            continue
+        label = match[1]
+        for line_number, line in enumerate(read_lines(path), 1):
+            name, _, side = line.strip().rpartition(" ")
+            if not line.strip():
+                continue
+            if side not in _HMDB_SIDES or not name.strip():
+                raise StvideoError(f"{path}:{line_number}: expected 'video.avi 1' (or 2, or 0), not {line.strip()!r}")
+            if _HMDB_SIDES[side]:
+                stem = name.strip().rsplit(".", 1)[0]
+                entry = Entry(line_number, label, f"{label}/{stem}", (stem,), (label,))
+                yield f"{_HMDB_SIDES[side]}_split{int(match[2])}", entry
+
+
+def folder_splits(on_disk: OnDisk, val_share: float | None) -> dict[str, Join]:
+    """Videos in folders of their class, below folders of their split or divided by ``val_share``."""
+    splits: dict[str, Join] = {}
+    for path in on_disk.paths():
+        folders = path.split("/")[:-1]
+        split = split_of_name(folders[0]) if folders else ""
+        if split and val_share is None:
+            folders = folders[1:]
+        elif val_share is None:
+            raise StvideoError(
+                f"{on_disk.root / path}: lies in no train or val folder; --val-share 0.2 divides class folders, "
+                "--val-share 0 lists all of them for training"
+            )
+        else:
+            drawn = int.from_bytes(hashlib.sha256(path.encode()).digest()[:8], "big") / 2**64
+            split = "val" if drawn < val_share else "train"
+        if not folders:
+            raise StvideoError(f"{on_disk.root / path}: lies in no folder of a class")
+        on_disk.named.add(path.rsplit("/", 1)[-1].rsplit(".", 1)[0])
+        splits.setdefault(split, Join(on_disk)).take(path, folders[0])
+    return dict(sorted(splits.items()))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    parser = tool_parser("splits", __doc__)
+    parser.add_argument("annotations", type=Path, nargs="?", help="folder of the official split files")
+    parser.add_argument("--val-share", type=float, metavar="SHARE", help="class folders: share to validate on")
+    given = parser.parse_args(argv)
+    folder, share = given.annotations, given.val_share
+    if share is not None and (folder is not None or not 0 <= share < 1):
+        raise StvideoError(f"--val-share {share:g}: a share from 0 to below 1, for class folders without split files")
+    if folder is None:
+        on_disk = scan_root(given.root)
+        splits = folder_splits(on_disk, share)
+        classes = sorted({str(label) for join in splits.values() for label in join.classes})
+    else:
+        splits, classes, on_disk = official_splits(folder, given.root)
+    write_splits(splits, classes, on_disk, given.output, given.overwrite)
+    return 0
+
+
+def official_splits(folder: Path, root: Path) -> tuple[dict[str, Join], list[str], OnDisk]:
+    """What ``folder`` describes, UCF101 or HMDB51, joined with the disk."""
+    if not folder.is_dir():
+        raise StvideoError(f"{folder}: no such folder of split files")
+    if (folder / "classInd.txt").is_file():
+        classes = read_ucf_classes(folder / "classInd.txt")
+        entries = ucf_splits(folder, classes)
+    else:
+        classes = sorted({match[1] for path in folder.iterdir() if (match := _HMDB_FILE.match(path.name))})
+        entries = hmdb_splits(folder)
+    on_disk = scan_root(root)
+    splits: dict[str, Join] = {}
+    for split, entry in entries:
+        splits.setdefault(split, Join(on_disk)).add(entry)
+    if not splits:
+        raise StvideoError(
+            f"{folder}: neither UCF101's files (classInd.txt, trainlist01.txt) nor HMDB51's (NAME_test_split1.txt)"
+        )
+    return splits, classes, on_disk
+
+
+if __name__ == "__main__":
+    cli.run(main)

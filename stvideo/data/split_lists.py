@@ -1,0 +1,182 @@
+"""Joined splits -> what training reads: list files, class names, and a report beside every list.
+
+What the data tools for Kinetics, Something-Something, UCF101, HMDB51 and class folders have in common.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from stvideo import cli
+from stvideo.data.official import Join, OnDisk, Span
+from stvideo.data.split_report import read_report, report_path, write_report
+from stvideo.errors import StvideoError
+from stvideo.files import write_atomically
+
+_EXAMPLES = 20  # of files that no annotation names, in a report
+
+
+def tool_parser(name: str, documentation: str | None) -> argparse.ArgumentParser:
+    """The command line that these tools share; ``documentation`` is the module's."""
+    summary, _, details = (documentation or "").partition("\n\n")
+    parser = argparse.ArgumentParser(
+        prog=f"python data_tools/{name}.py",
+        description=summary,
+        epilog=details,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--root", type=Path, required=True, help="folder that holds the videos, at any depth")
+    parser.add_argument("--output", type=Path, help="folder to write the lists to (default: the root)")
+    parser.add_argument("--overwrite", action="store_true", help="replace lists that say something else")
+    return parser
+
+
+def scan_root(root: Path) -> OnDisk:
+    """All video files below ``root``; raises `StvideoError` if there is none."""
+    if not root.exists():
+        raise StvideoError(f"--root {root}: no such folder")
+    if not root.is_dir():
+        raise StvideoError(f"--root {root}: this is a file, the folder that holds the videos is expected")
+    on_disk = OnDisk.scan(
+        root, sizes=True, progress=lambda paths: tqdm(paths, desc=f"{root}", unit=" videos", disable=None)
+    )
+    if not on_disk.files:
+        archives = on_disk.left_out.counts.get("archive", 0)
+        hint = f"; it holds {archives} archives, e.g. {on_disk.left_out.examples['archive']}: unpack them first"
+        raise StvideoError(f"--root {root}: no videos in it" + (hint if archives else ""))
+    return on_disk
+
+
+def write_splits(
+    splits: Mapping[str, Join], classes: Sequence[str], on_disk: OnDisk, output: Path | None, overwrite: bool
+) -> None:
+    """Write OUTPUT/NAME.txt with its report for every split, and OUTPUT/classes.txt; tell what is in them.
+
+    Videos of a split without labels are listed by path alone, in OUTPUT/NAME.unlabeled.txt.
+
+    Raises:
+        StvideoError: nothing was found, or a file with other content is in the way; nothing is written then.
+    """
+    root, output = on_disk.root, output or on_disk.root
+    if not any(join.found for join in splits.values()):
+        wanted = sum(join.official for join in splits.values())
+        raise StvideoError(
+            f"--root {root}: none of the {wanted} annotated videos is among its {len(on_disk.files)} video files"
+            f" (e.g. {on_disk.extra()[0] if on_disk.extra() else 'none'})"
+        )
+    numbers = {name: number for number, name in enumerate(classes)}
+    texts: dict[Path, str] = {}
+    lists: dict[str, Path] = {}
+    for name, join in splits.items():
+        if join.found:
+            labelled = None not in join.classes
+            lists[name] = output / (f"{name}.txt" if labelled else f"{name}.unlabeled.txt")
+            texts[lists[name]] = list_text(join.clips(), numbers)
+    class_file = output / "classes.txt"
+    if classes:
+        texts[class_file] = "".join(f"{name}\n" for name in classes)
+    _check_free(texts, lists.values(), overwrite)
+    common = _common_report(on_disk)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for path, text in texts.items():
+            write_atomically(path, text)
+        for name, path in lists.items():
+            write_report(path, {"split": name, **splits[name].report(), **common})
+    except OSError as error:
+        raise StvideoError(f"{error.filename or output}: cannot be written ({error.strerror}); see --output") from None
+    for name, join in splits.items():
+        _tell_split(name, join, lists.get(name), texts)
+    _tell_leaks(splits)
+    _tell_disk(on_disk)
+    settings = [f"data.root={root}"]
+    for side in ("train", "val"):
+        settings += [f"data.{side}={path}" for name, path in lists.items() if name.startswith(side)][:1]
+    if classes:
+        print(f"classes: {len(classes)} -> {class_file}")
+        settings.append(f"data.classes={class_file}")
+    print(f"use: {' '.join(settings)}")
+
+
+def list_text(clips: Iterable[tuple[str, str | None, Span | None]], numbers: Mapping[str, int]) -> str:
+    """The content of a list file: ``path<tab>label[<tab>start<tab>end]`` a line; without label the path alone."""
+    lines = []
+    for path, label, span in clips:
+        quotes = path[0] in "#\"'" or "\t" in path or path != path.strip()
+        columns = ['"' + path.replace('"', '""') + '"' if quotes else path]
+        if label is not None:
+            columns.append(str(numbers[label]))
+        if span is not None:
+            columns += [_seconds(span[0]), _seconds(span[1])]
+        lines.append("\t".join(columns) + "\n")
+    return "".join(lines)
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.6f}".rstrip("0").rstrip(".")
+
+
+def _check_free(texts: Mapping[Path, str], lists: Iterable[Path], overwrite: bool) -> None:
+    """Refuse to replace what somebody else may need."""
+    for path in [*texts, *map(report_path, lists)]:
+        if path.is_dir():
+            raise StvideoError(f"{path}: this is a folder, a file is to be written there; see --output")
+    if overwrite:
+        return
+    for path, text in texts.items():
+        if path.exists() and hashlib.sha256(path.read_bytes()).digest() != hashlib.sha256(text.encode()).digest():
+            raise StvideoError(
+                f"{path}: already there with other content; --overwrite replaces it, or name an --output"
+            )
+    for path in lists:
+        read_report(path)  # complains of one that is none
+
+
+def _common_report(on_disk: OnDisk) -> dict[str, Any]:
+    """What holds for the folder, whatever the split."""
+    extra = on_disk.extra()
+    return {
+        "root": str(on_disk.root),
+        "second_copies": on_disk.copies(),
+        "extra_files": {"count": len(extra), "examples": extra[:_EXAMPLES]},
+        "passed_over": on_disk.left_out.counts,
+    }
+
+
+def _tell_split(name: str, join: Join, path: Path | None, texts: Mapping[Path, str]) -> None:
+    share = join.found / join.official if join.official else 0
+    print(f"{name}: {join.found:,} of {join.official:,} videos ({share:.1%}) -> {path or 'no list'}")
+    if path is not None:
+        print(f"  sha256 {hashlib.sha256(texts[path].encode()).hexdigest()}")
+    if missing := sum(join.missing.values()):
+        worst = [f"{label} {count} of {join.classes[label]}" for label, count in join.missing.most_common(5) if label]
+        print(f"  missing: {missing:,}" + (f" (most: {', '.join(worst)})" if worst else ""))
+    for note in join.notes():
+        if "not on disk" not in note:
+            cli.warn(f"{name}: {note}")
+
+
+def _tell_leaks(splits: Mapping[str, Join]) -> None:
+    names = list(splits)
+    for number, one in enumerate(names):
+        for other in names[number + 1 :]:
+            if one.partition("_")[2] != other.partition("_")[2]:
+                continue  # train_split1 and val_split2 were never meant to be disjoint
+            if shared := splits[one].keys() & splits[other].keys():
+                cli.warn(f"videos in both {one} and {other}: {len(shared)}, e.g. {min(shared)}")
+
+
+def _tell_disk(on_disk: OnDisk) -> None:
+    extra, copies = on_disk.extra(), on_disk.copies()
+    if extra:
+        print(f"files that these annotations do not name: {len(extra):,} (e.g. {extra[0]})")
+    if copies:
+        print(f"second copies of videos, not used: {copies:,}")
+    for reason, count in sorted(on_disk.left_out.counts.items()):
+        print(f"passed over: {count:,} x {reason} (e.g. {on_disk.left_out.examples[reason]})")
