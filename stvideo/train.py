@@ -25,7 +25,7 @@ from stvideo.training.distributed import start_accelerator
 from stvideo.training.run_folder import RunFolder
 from stvideo.training.session import Session
 from stvideo.training.signals import StopSignal
-from stvideo.training.step import seed_step, take_step
+from stvideo.training.step import take_step
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -67,23 +67,24 @@ def train(config: Config) -> int:
 
 def train_epoch(session: Session) -> None:
     """Train to the end of the epoch, to `max_steps`, or until a signal asks to stop."""
-    config, progress = session.config.train, session.progress
+    config = session.config.train
     session.model.train()
     for batches in session.global_batches():
-        seed_step(config.seed, progress.step, session.accelerator.process_index)
-        session.clips.seed(seed=config.seed * 1_000_003 + progress.step)
         session.set_schedules()
         with session.timer():
             result = take_step(
                 accelerator=session.accelerator,
-                model=session.model,
+                model=session.networks.model if session.micro_batches else session.model,
                 criterion=session.criterion,
                 optimizer=session.optimizer,
                 batches=batches,
                 prepare=session.clips.clip_and_target,
                 clip_grad_norm=config.clip_grad_norm,
+                seed=session.seed,
+                micro_batches=session.micro_batches,
             )
-            session.average_weights()
+            if not result.skipped:
+                session.average_weights()
         session.count(result)
         if session.stopping or session.reached_max_steps():
             break

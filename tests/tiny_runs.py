@@ -2,14 +2,17 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import av
 import numpy as np
+import torch
+from safetensors.torch import load_file
 
-from stvideo import cli, evaluate, train
+from stvideo import cli, compare, evaluate, train
 
 REPOSITORY = Path(__file__).parent.parent
 CLASSES = ("left", "right", "up")
@@ -30,6 +33,19 @@ TINY = [
     "train.log_every_steps=1",
     "train.trackers=[]",
     "evaluate.views=2x1",
+]
+
+# Everything that draws random numbers or carries state from step to step.
+RANDOM = [
+    "model.drop_path_rate=0.2",
+    "model.drop_rate=0.1",
+    "model.reduction.random={keep_rate: 0.5, layers: [1]}",
+    "data.mixup=0.5",
+    "data.cutmix=0.5",
+    "data.rand_augment=m7-n2",
+    "data.batch_size=2",
+    "train.accumulation_steps=2",
+    "train.ema_decay=0.99",
 ]
 
 
@@ -97,7 +113,7 @@ def run_command(module, *arguments, processes=1, timeout=180):
 def run_here(module, *arguments):
     """The same without a process of its own, through the same entry point. Returns the exit status."""
     try:
-        cli.run({"train": train.main, "evaluate": evaluate.main}[module], arguments)
+        cli.run({"train": train.main, "evaluate": evaluate.main, "compare": compare.main}[module], arguments)
     except SystemExit as end:
         return end.code
 
@@ -106,3 +122,52 @@ def read_log(run, kind=None):
     """The records of log.jsonl, all or of one kind."""
     records = [json.loads(line) for line in (Path(run) / "log.jsonl").read_text().splitlines()]
     return [record for record in records if kind in (None, record["kind"])]
+
+
+def start(*arguments, processes=1, environment_of_rank=None):
+    """A training command in the background, in a process group of its own."""
+    return subprocess.Popen(
+        command("train", *arguments, processes=processes),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=REPOSITORY,
+        env=environment() | (environment_of_rank or {}),
+        start_new_session=True,
+    )
+
+
+def wait_for(process, start_of_line):
+    for line in process.stdout:
+        if line.startswith(start_of_line):
+            return
+    raise AssertionError(process.stderr.read())
+
+
+def free_port():
+    """A port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
+def state_of(run, step):
+    """Every tensor that decides how training goes on."""
+    folder = Path(run) / "checkpoints" / f"step-{step:08d}"
+    tensors = {f"model.{k}": v for k, v in load_file(folder / "model.safetensors").items()}
+    own = folder / "training_state" / "weights.safetensors"
+    if own.exists():
+        tensors |= {f"weights.{k}": v for k, v in load_file(own).items()}
+    optimizer = torch.load(folder / "training_state" / "optimizer.pt", weights_only=True)["optimizer"]
+    for number, values in optimizer["state"].items():
+        tensors |= {f"optimizer.{number}.{k}": v for k, v in values.items()}
+    return tensors
+
+
+def assert_same_state(run, other, step):
+    a, b = state_of(run, step), state_of(other, step)
+    assert a.keys() == b.keys()
+    differing = [name for name in a if not torch.equal(a[name], b[name])]
+    assert not differing
+    losses = [{r["step"]: r["loss"] for r in read_log(folder, "train")} for folder in (run, other)]
+    assert losses[0] == losses[1]

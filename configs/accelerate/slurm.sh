@@ -17,9 +17,10 @@
 set -euo pipefail
 address=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 
-# One launcher per node; it starts one process per GPU.
+# One launcher per node; it starts one process per GPU. Asked to end, it gives them 100 seconds for their checkpoint.
 srun torchrun \
   --nnodes "$SLURM_NNODES" --nproc_per_node 8 \
+  --shutdown_timeout 100 \
   --rdzv_id "$SLURM_JOB_ID" --rdzv_backend c10d --rdzv_endpoint "$address:29500" \
   -m stvideo.train "$@" &
 launcher=$!

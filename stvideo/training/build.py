@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from stvideo.config import Config, DataConfig, ModelConfig, to_dict
 from stvideo.errors import StvideoError, nearest
-from stvideo.macs import count_macs
-from stvideo.models.checkpoints import initialize, save_model
+from stvideo.macs import count_macs, to_meta
+from stvideo.models.checkpoints import initialize
 from stvideo.models.factory import create_model, load_model
+from stvideo.reduction.budget import draw_budgets, set_budget, training_budgets
 from stvideo.training.distill import TrainingLoss, check_teacher
 from stvideo.training.ema import WeightAverage
 from stvideo.training.run_folder import versions
+from stvideo.training.sharding import shard_copy, share_weights
 
 PREPROCESS = (
     "mean",
@@ -56,17 +60,33 @@ class Networks:
         """The network whose accuracy counts: the moving average where there is one."""
         return self.average.model if self.average is not None else self.model
 
-    def to(self, device: torch.device) -> None:
-        """Move what Accelerate does not."""
-        self.criterion.to(device)
-        if self.average is not None:
-            self.average.model.to(device)
+    def place(self, accelerator: Accelerator) -> None:
+        """Move, and under FSDP split, what Accelerate does not."""
+        self.criterion.to(accelerator.device)
+        if self.average is None:
+            return
+        if accelerator.is_fsdp2:
+            if self.average.device is not None:
+                raise StvideoError(
+                    "train.ema_device: under FSDP the moving average is split like the model; leave it null"
+                )
+            shard_copy(self.average.model, accelerator)
+        else:
+            self.average.model.to(self.average.device or accelerator.device)
 
     def set_epoch(self, epoch: float) -> None:
         """Let every reduction know how far training is, for its keep-rate schedule."""
         for network in {id(n): n for n in (self.model, self.evaluated)}.values():
             for reduction in getattr(network, "reductions", {}).values():
                 reduction.set_epoch(epoch)
+
+    def draw_budgets(self, seed: int, step: int) -> None:
+        """Any-budget training: draw what the reductions keep in optimiser step ``step``; the same on all processes."""
+        draw_budgets(self.model, seed, step)
+
+    def evaluated_on(self, device: torch.device) -> AbstractContextManager[None]:
+        """Hold the evaluated network on ``device`` meanwhile."""
+        return self.average.on(device) if self.average is not None else nullcontext()
 
     def reduction_summary(self) -> dict[str, float]:
         """What the reductions have to say, for the log, e.g. {"evit/keep_rate": 0.83}."""
@@ -80,22 +100,28 @@ class Networks:
     def load(self, weights: dict[str, Tensor], average: dict[str, Tensor] | None, folder: Path) -> None:
         """Take the weights of a checkpoint of this very run."""
         try:
-            self.model.load_state_dict(weights, strict=True)
+            self.model.load_state_dict(share_weights(weights, self.model), strict=True)
             if self.average is not None:
-                self.average.model.load_state_dict(average if average is not None else weights, strict=True)
+                own = share_weights(average if average is not None else weights, self.average.model)
+                self.average.model.load_state_dict(own, strict=True)
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:200]
             raise StvideoError(f"{folder}: the weights do not fit the model: {reason}") from None
-
-    def write(self, path: Path, metadata: dict[str, Any]) -> None:
-        """Write model.safetensors: the weights to evaluate, and what they are."""
-        save_model(path, self.evaluated, metadata)
 
     def summary(self) -> str:
         """Parameters and cost."""
         parameters = sum(p.numel() for p in self.model.parameters()) / 1e6
         gmacs = count_macs(self.model, self.clip_shape).total
-        return f"{parameters:.1f} M parameters, {gmacs:.4g} GMACs per view"
+        return f"{parameters:.1f} M parameters, {gmacs:.4g} GMACs per view{self._budgets_in_words()}"
+
+    def _budgets_in_words(self) -> str:
+        """The costs between which any-budget training draws, if it does."""
+        budgets = training_budgets(self.model, count=2)
+        if not budgets:
+            return ""
+        trial = to_meta(self.model)
+        costs = [count_macs(set_budget(trial, budget), self.clip_shape).total for budget in budgets]
+        return f", trained for every budget from {min(costs):.4g} to {max(costs):.4g}"
 
 
 def model_arguments(model: ModelConfig, data: DataConfig) -> dict[str, Any]:
@@ -151,7 +177,9 @@ def build_networks(config: Config, classes: list[str], *, fresh: bool) -> Networ
     if fresh and config.init:
         notes.append(f"init={config.init}: {initialize(model, config.init).summary()}")
     freeze(model, config.train.freeze)
-    average = WeightAverage(model, config.train.ema_decay) if config.train.ema_decay is not None else None
+    average = None
+    if config.train.ema_decay is not None:
+        average = WeightAverage(model, config.train.ema_decay, config.train.ema_device)
     teacher = None
     if config.train.teacher:
         teacher, metadata = load_model(config.train.teacher)

@@ -21,7 +21,7 @@ import os
 import pickle
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,10 @@ class Progress:
         videos: videos of the current epoch that are done, over all processes.
         evaluation_due: the epoch is done but its evaluation is not.
         best: highest top-1 so far, in per cent; -1 before the first evaluation.
+        bad_steps: consecutive steps so far whose gradient was not finite.
+        micro_batch: clips that a process computes at once since memory ran out; None: a whole batch.
+        loss, correct, clips: sums over all clips seen since the last line of the log.
+        substituted: clips of this epoch that stood in for an unreadable video.
     """
 
     epoch: int = 0
@@ -56,10 +60,42 @@ class Progress:
     videos: int = 0
     evaluation_due: bool = False
     best: float = -1.0
+    bad_steps: int = 0
+    micro_batch: int | None = None
+    loss: float = 0.0
+    correct: float = 0.0
+    clips: float = 0.0
+    substituted: float = 0.0
 
 
-def save_checkpoint(
-    run: RunFolder,
+def save_checkpoint(run: RunFolder, *, progress: Progress, keep: int, is_best: bool, **content: Any) -> Path:
+    """Write one checkpoint, point RUN/last (and RUN/best) to it and delete the oldest. First process only.
+
+    Args:
+        keep: how many of the newest to keep; the best one stays in any case.
+        content: as for `write_checkpoint`.
+
+    Raises:
+        StvideoError: the disk is full or not writable; earlier checkpoints are untouched.
+    """
+    final = run.checkpoints / f"step-{progress.step:08d}"
+    try:
+        write_checkpoint(final, progress=progress, **content)
+        run.point("last", final)
+        if is_best:
+            run.point("best", final)
+    except (OSError, SafetensorError) as error:
+        full = getattr(error, "errno", None) == errno.ENOSPC or "No space" in str(error)
+        raise StvideoError(
+            f"{final}: cannot write the checkpoint: {'the disk is full' if full else error}; earlier checkpoints are "
+            "intact, free some space and start the same command again to continue"
+        ) from None
+    _delete_old(run, keep)
+    return final
+
+
+def write_checkpoint(
+    final: Path,
     *,
     write_model: Callable[[Path], None],
     weights: dict[str, Tensor] | None,
@@ -68,22 +104,18 @@ def save_checkpoint(
     progress: Progress,
     facts: dict[str, Any],
     config: Config,
-    keep: int,
-    is_best: bool,
-) -> Path:
-    """Write one checkpoint, point RUN/last (and RUN/best) to it and delete the oldest. First process only.
+) -> None:
+    """Write the folder ``final`` beside its place and rename it, so that a crash leaves all of it or nothing.
 
     Args:
         write_model: writes model.safetensors to the path it is given.
         weights: the weights being trained, where they differ from what ``write_model`` writes.
         facts: processes, global batch, classes and videos, so that a resume can say what differs.
-        keep: how many of the newest to keep; the best one stays in any case.
 
     Raises:
-        StvideoError: the disk is full or not writable; earlier checkpoints are untouched.
+        OSError, SafetensorError: it cannot be written; nothing is left of it.
     """
-    final = run.checkpoints / f"step-{progress.step:08d}"
-    temporary = run.checkpoints / f".tmp-{final.name}"
+    temporary = final.with_name(f".tmp-{final.name}")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         (temporary / STATE).mkdir(parents=True)
@@ -99,24 +131,16 @@ def save_checkpoint(
         state = {"progress": asdict(progress), "facts": facts, "config": to_dict(config)}
         (temporary / STATE / "progress.json").write_text(json.dumps(state, indent=2) + "\n")
         (temporary / CHECKSUMS).write_text(json.dumps(_checksums(temporary), indent=2) + "\n")
-        _flush_to_disk(temporary)
+        _flush_to_disk([*temporary.rglob("*"), temporary])
         if final.exists():  # the same step again, for instance with its evaluation done
-            old = run.checkpoints / f".old-{final.name}"
-            shutil.rmtree(old, ignore_errors=True)
-            final.rename(old)
+            shutil.rmtree(_previous(final), ignore_errors=True)
+            final.rename(_previous(final))
         temporary.rename(final)
-        run.point("last", final)
-        if is_best:
-            run.point("best", final)
-    except (OSError, SafetensorError) as error:
+        _flush_to_disk([final.parent])
+    except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
-        full = getattr(error, "errno", None) == errno.ENOSPC or "No space" in str(error)
-        raise StvideoError(
-            f"{final}: cannot write the checkpoint: {'the disk is full' if full else error}; earlier checkpoints are "
-            "intact, free some space and start the same command again to continue"
-        ) from None
-    _delete_old(run, keep)
-    return final
+        raise
+    shutil.rmtree(_previous(final), ignore_errors=True)
 
 
 def check_checkpoint(folder: Path) -> str | None:
@@ -161,6 +185,7 @@ def find_checkpoint(resume: str, run: RunFolder, warn: Callable[[str], None]) ->
                 raise StvideoError(f"resume={resume}: damaged checkpoint: {problem}")
             return folder.resolve()
         folder = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
+    _finish_renaming(folder)
     candidates = sorted(folder.glob("step-*[0-9]"), reverse=True)
     for candidate in candidates:
         problem = check_checkpoint(candidate)
@@ -258,9 +283,22 @@ def _sha256(path: Path) -> str:
         return digest.hexdigest()
 
 
-def _flush_to_disk(folder: Path) -> None:
+def _previous(final: Path) -> Path:
+    """Where the earlier checkpoint of the same step waits until the new one is in its place."""
+    return final.with_name(f".old-{final.name}")
+
+
+def _finish_renaming(folder: Path) -> None:
+    """Put an earlier checkpoint back if the process died after moving it and before the new one took its place."""
+    for previous in folder.glob(".old-step-*"):
+        final = previous.with_name(previous.name.removeprefix(".old-"))
+        if not final.exists():
+            previous.rename(final)
+
+
+def _flush_to_disk(paths: Iterable[Path]) -> None:
     """A rename may reach the disk before the data it names; not after this."""
-    for path in [*folder.rglob("*"), folder]:
+    for path in paths:
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)

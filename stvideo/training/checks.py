@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from pathlib import Path
 
+import torch
+
 from stvideo.config import Config
+from stvideo.data.protocols import PROTOCOLS, find_protocol
 from stvideo.errors import StvideoError, nearest
 from stvideo.training.log import check_trackers
 
@@ -17,6 +19,8 @@ CHOICES = {
     "data.sampling": ("stride", "segment"),
     "data.color_order": ("rgb", "bgr"),
     "data.decoder": ("auto", "decord", "pyav", "torchcodec"),
+    "evaluate.average": ("softmax", "logits"),
+    "evaluate.unreadable": ("stop", "list"),
 }
 POSITIVE = (
     "train.epochs", "train.lr", "train.accumulation_steps", "train.eval_every_epochs", "train.log_every_steps",
@@ -64,6 +68,7 @@ def check_config(config: Config) -> None:
         raise StvideoError(f"data.std={config.data.std}: must be numbers above 0")
     for key in ("views", "during_training"):
         parse_views(getattr(config.evaluate, key), f"evaluate.{key}")
+    _check_device(config.train.ema_device)
     check_trackers(config.train.trackers)
 
 
@@ -83,16 +88,31 @@ def check_training(config: Config) -> None:
         )
 
 
+def _check_device(name: str | None) -> None:
+    """Refuse a `train.ema_device` that is not here."""
+    if name is None:
+        return
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise StvideoError(f"train.ema_device={name}: no such device here ({reason}); use cpu, or null") from None
+
+
 def parse_views(text: str, key: str = "evaluate.views") -> tuple[int, int]:
-    """``"1x3"`` as (clips, crops).
+    """``"1x3"``, or the name of a protocol, as (clips, crops).
 
     Raises:
-        StvideoError: not two positive numbers around an ``x``.
+        StvideoError: neither two positive numbers around an ``x`` nor such a name.
     """
-    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
-    if not match:
-        raise StvideoError(f"{key}={text}: expected CLIPSxCROPS, e.g. 1x3")
-    return int(match[1]), int(match[2])
+    try:
+        protocol = find_protocol(text)
+    except StvideoError:
+        names = ", ".join(PROTOCOLS)
+        raise StvideoError(
+            f"{key}={text}: expected CLIPSxCROPS, e.g. 1x3, or a protocol ({names}){nearest(str(text), PROTOCOLS)}"
+        ) from None
+    return protocol.clips, protocol.crops
 
 
 def _get(config: Config, key: str) -> object:

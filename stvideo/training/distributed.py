@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import timedelta
-from os import getppid
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration
 
 from stvideo import cli
 from stvideo.errors import StvideoError
+from stvideo.training.sharding import prepare_fsdp
 
 ACCELERATORS = ("cuda", "xpu", "npu", "mps")
 
@@ -31,13 +32,21 @@ def start_accelerator(
     """
     if precision == "fp16" and not has_device():
         raise StvideoError("train.precision=fp16 needs a GPU; on a CPU use train.precision=bf16 or fp32")
-    accelerator = Accelerator(
-        cpu=not has_device(),
-        mixed_precision="no" if precision == "fp32" else precision,
-        log_with=list(trackers) if trackers else None,
-        project_config=ProjectConfiguration(project_dir=str(output), logging_dir=str(Path(output) / "trackers")),
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(minutes=timeout_minutes), backend=None)],
-    )
+    try:
+        accelerator = Accelerator(
+            cpu=not has_device(),
+            mixed_precision="no" if precision == "fp32" else precision,
+            log_with=list(trackers) if trackers else None,
+            project_config=ProjectConfiguration(project_dir=str(output), logging_dir=str(Path(output) / "trackers")),
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(minutes=timeout_minutes), backend=None)],
+        )
+    except torch.distributed.DistError as error:
+        where = f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')}"
+        raise StvideoError(
+            f"the processes of this run do not find one another at {where} ({' '.join(str(error).split())[:160]}); "
+            "start all of them, with the address of the first machine and a port that is open"
+        ) from None
+    prepare_fsdp(accelerator)
     _warn_if_fewer_processes(accelerator.num_processes)
     return accelerator
 
@@ -53,7 +62,7 @@ def _warn_if_fewer_processes(world_size: int) -> None:
     ``accelerate launch --cpu --num_processes 2`` does that; the only witness is its own command line.
     """
     try:
-        command = Path(f"/proc/{getppid()}/cmdline").read_bytes().decode().split("\0")
+        command = Path(f"/proc/{os.getppid()}/cmdline").read_bytes().decode().split("\0")
     except (OSError, UnicodeDecodeError):
         return
     if not any(word.endswith("launch") for word in command):

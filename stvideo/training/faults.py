@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from stvideo.errors import StvideoError
+from stvideo.training.checkpoint import write_checkpoint
+from stvideo.training.memory import advice
 
 if TYPE_CHECKING:
     from stvideo.training.session import Session
@@ -17,27 +21,34 @@ if TYPE_CHECKING:
 LOST_PEER = (
     "Connection closed by peer",
     "Connection reset by peer",
+    "Broken pipe",
+    "pair closure",
     "Socket Timeout",
     "Timed out waiting",
     "NCCL error",
 )
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)
 
 
-def explain(error: RuntimeError, session: Session) -> StvideoError | None:
+def explain(error: BaseException, session: Session) -> StvideoError | None:
     """The sentence for an error that has one, else None and the traceback is shown."""
-    if isinstance(error, torch.OutOfMemoryError):
-        data, train = session.config.data, session.config.train
+    run, text = session.run.path, str(error)
+    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text:
+        doing = "evaluating" if session.evaluating else f"data.batch_size={session.config.data.batch_size}"
+        return StvideoError(f"memory is full ({doing}); use {advice(session.config, session.evaluating)}")
+    if isinstance(error, OSError) and error.errno in DISK:
         return StvideoError(
-            f"the GPU's memory is full at data.batch_size={data.batch_size}; the same training with less memory: "
-            f"data.batch_size={max(1, data.batch_size // 2)} train.accumulation_steps={2 * train.accumulation_steps}, "
-            "or model.grad_checkpointing=true, or train.precision=bf16"
+            f"{error.filename or run}: {error.strerror}; the checkpoints of {run} are intact: mend that, then start "
+            "the same command again"
         )
-    if any(sign in str(error) for sign in LOST_PEER):
+    if not isinstance(error, RuntimeError):
+        return None
+    if any(sign in text for sign in LOST_PEER) or isinstance(error, torch.distributed.DistError):
         return StvideoError(
-            f"another process of this run has gone or does not answer, see its message; "
-            f"the same command continues from {session.run.path / 'last'}"
+            "another process of this run has gone or does not answer, see its message; "
+            f"the same command continues from {run / 'last'}"
         )
-    return session.loader.explain(error)
+    return session.loader.explain(error) if session.loader is not None else None
 
 
 def note_bad_step(session: Session, result: StepResult) -> None:
@@ -52,16 +63,22 @@ def note_bad_step(session: Session, result: StepResult) -> None:
         "step": step,
         "process": session.accelerator.process_index,
         "loss": str(loss),
+        "ids": result.videos,
         "videos": [str(session.train_set.path(video)) for video in result.videos],
     }
     with (folder / "bad_steps.jsonl").open("a", encoding="utf-8") as file:  # every process writes its own line
         file.write(json.dumps(record) + "\n")
-    if session.bad_steps <= session.config.train.max_bad_steps:
+    if session.progress.bad_steps <= session.config.train.max_bad_steps:
         return
-    if session.accelerator.is_main_process:
-        session.networks.write(folder / "bad_state.safetensors", {"step": step})
+    content = session.state()
+    if session.accelerator.is_main_process:  # the weights were left alone: continued from here, the step comes again
+        before = replace(
+            session.progress, step=step - 1, videos=session.progress.videos - session.videos_per_step, bad_steps=0
+        )
+        write_checkpoint(folder / "bad_state", progress=before, **content)
+    session.accelerator.wait_for_everyone()
     raise StvideoError(
-        f"step {step}: the gradient was not finite for {session.bad_steps} steps in a row; lower train.lr, set "
-        "train.clip_grad_norm, or use train.precision=bf16. The videos are in bad_steps.jsonl and the weights in "
-        f"bad_state.safetensors of {folder}"
+        f"step {step}: the gradient was not finite for {session.progress.bad_steps} steps in a row; lower train.lr, "
+        "set train.clip_grad_norm, or use train.precision=bf16. The videos are in bad_steps.jsonl of "
+        f"{folder}, the state before the last of these steps in bad_state (resume={folder / 'bad_state'} repeats it)"
     )

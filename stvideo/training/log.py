@@ -15,6 +15,7 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import LoggerType
 from tqdm import tqdm
 
+from stvideo import cli
 from stvideo.config import Config, to_dict
 from stvideo.errors import StvideoError, nearest
 from stvideo.training.run_folder import RunFolder, write_atomically
@@ -63,6 +64,7 @@ class TrainingLog:
     def say(self, message: str) -> None:
         """One line for the person watching."""
         if self.active:
+            message = cli.printable(message)
             tqdm.write(message) if self.bar is not None else print(message, flush=True)
 
     def advance(self, step: int) -> None:

@@ -13,17 +13,27 @@ from torch import nn
 from stvideo.config import TrainConfig
 from stvideo.errors import StvideoError
 
+FUSED_DEVICES = ("cpu", "cuda", "mps", "xpu")  # that torch has fused update kernels for
 
-def build_optimizer(model: nn.Module, config: TrainConfig, lr: float) -> torch.optim.Optimizer:
-    """AdamW or SGD over the trainable parameters of ``model``; ``lr`` is the peak learning rate."""
+
+def build_optimizer(
+    model: nn.Module, config: TrainConfig, lr: float, device: torch.device | None = None
+) -> torch.optim.Optimizer:
+    """AdamW or SGD over the trainable parameters of ``model``.
+
+    Args:
+        lr: the peak learning rate.
+        device: where the model will be trained; None for the CPU.
+    """
+    fused = (config.fused and (device is None or device.type in FUSED_DEVICES)) or None  # None leaves it to torch
     groups = parameter_groups(
         model, weight_decay=config.weight_decay, layer_decay=config.layer_decay, head_lr_scale=config.head_lr_scale
     )
     for group in groups:
         group["lr"] = lr * group["lr_scale"]
     if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=lr, momentum=config.momentum, nesterov=config.momentum > 0)
-    return torch.optim.AdamW(groups, lr=lr, betas=(config.betas[0], config.betas[1]))
+        return torch.optim.SGD(groups, lr=lr, momentum=config.momentum, nesterov=config.momentum > 0, fused=fused)
+    return torch.optim.AdamW(groups, lr=lr, betas=(config.betas[0], config.betas[1]), fused=fused)
 
 
 def parameter_groups(

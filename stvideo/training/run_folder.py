@@ -18,6 +18,7 @@ from typing import Any
 
 from stvideo.config import Config, to_yaml
 from stvideo.errors import StvideoError
+from stvideo.files import write_atomically
 
 PACKAGES = ("stvideo", "torch", "torchvision", "accelerate", "timm", "decord", "av", "numpy", "safetensors")
 
@@ -57,6 +58,16 @@ class RunFolder:
         self.checkpoints.mkdir()
         return target
 
+    def set_aside_after(self, step: int) -> list[Path]:
+        """Rename checkpoints of later steps than the one that a run goes back to, so that they are not continued."""
+        moved = []
+        for folder in sorted(self.checkpoints.glob("step-*[0-9]")):
+            if int(folder.name.removeprefix("step-")) > step:
+                if self.target("best") == folder.resolve():
+                    (self.path / "best").unlink()
+                moved.append(folder.rename(folder.with_name(folder.name + ".aside")))
+        return moved
+
     def point(self, name: str, checkpoint: Path) -> None:
         """Make ``RUN/name`` a symbolic link to ``checkpoint``; readers see the old or the new one, never none."""
         temporary = self.path / f".{name}.tmp"
@@ -85,13 +96,6 @@ def prepare_output(path: Path) -> None:
         raise StvideoError(
             f"output={path}: cannot write there ({error.strerror or error}); choose another with output=FOLDER"
         ) from None
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write beside ``path`` and rename, so that a crash leaves the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def environment(world_size: int) -> dict[str, Any]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from itertools import islice
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -15,30 +14,27 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from stvideo import cli
 from stvideo.config import Config
 from stvideo.data.datasets import VideoDataset, build_dataset
 from stvideo.data.loader import Loader, build_loader
 from stvideo.errors import StvideoError
+from stvideo.models.checkpoints import save_model
 from stvideo.training.build import Networks, build_networks, checkpoint_metadata
-from stvideo.training.checkpoint import (
-    Progress,
-    check_same_model,
-    find_checkpoint,
-    load_state,
-    other_differences,
-    save_checkpoint,
-)
+from stvideo.training.checkpoint import Progress, save_checkpoint
 from stvideo.training.checks import parse_views
 from stvideo.training.clips import ClipPreparer
+from stvideo.training.compiling import compile_model
 from stvideo.training.evaluation import evaluate_model
 from stvideo.training.faults import explain, note_bad_step
 from stvideo.training.log import Throughput, TrainingLog
-from stvideo.training.optimizer import build_optimizer, load_optimizer, peak_learning_rate, set_learning_rate
+from stvideo.training.memory import MicroBatches
+from stvideo.training.optimizer import build_optimizer, peak_learning_rate, set_learning_rate
+from stvideo.training.resume import choose_checkpoint, facts, load_checkpoint
 from stvideo.training.run_folder import RunFolder
 from stvideo.training.schedule import learning_rate
+from stvideo.training.sharding import gathered, shard_blocks, whole
 from stvideo.training.signals import StopSignal
-from stvideo.training.step import Batch, StepResult
+from stvideo.training.step import Batch, StepResult, seed_step
 
 
 class Session:
@@ -51,20 +47,27 @@ class Session:
     def __init__(self, config: Config, run: RunFolder, accelerator: Accelerator, stop: StopSignal) -> None:
         self.config, self.run, self.accelerator, self.stop = config, run, accelerator, stop
         self.progress = Progress()
-        self.stopping = False
+        self.stopping = self.evaluating = False
         self.metrics: dict[str, float] = {}  # of an evaluation since the last checkpoint
         self.is_best = False
         self.log: Any = None
+        self.loader: Any = None
         self.speed = Throughput()
-        self.bad_steps = 0  # consecutive steps whose gradient was not finite
-        self._open_data()
-        self.checkpoint = self._choose_checkpoint()
-        self.networks: Networks = build_networks(config, self.train_set.classes, fresh=self.checkpoint is None)
-        self._prepare()
-        self.clips = ClipPreparer(config.data, accelerator.device, num_classes=self.networks.num_classes, mixing=True)
-        self._reset_window()
 
     # ---- building ----
+
+    def _build(self) -> None:
+        config = self.config
+        self._open_data()
+        self.checkpoint = choose_checkpoint(self)
+        self.networks: Networks = build_networks(config, self.train_set.classes, fresh=self.checkpoint is None)
+        self._prepare()
+        accelerator, classes = self.accelerator, self.networks.num_classes
+        self.clips = ClipPreparer(config.data, accelerator.device, num_classes=classes, mixing=True)
+        self.micro_batches = None
+        if config.train.halve_batch_on_oom:
+            tell = self._tell_out_of_memory
+            self.micro_batches = MicroBatches(accelerator, self.progress, config.data.batch_size, tell)
 
     def _open_data(self) -> None:
         config = self.config
@@ -86,9 +89,6 @@ class Session:
                 f"data.train={config.data.train}: {len(self.train_set)} videos do not fill one global batch of "
                 f"{self.global_batch} ({self._batch_in_words()}); lower data.batch_size"
             )
-        self.total_steps = config.train.epochs * self.steps_per_epoch
-        if config.train.max_steps is not None:
-            self.total_steps = min(self.total_steps, config.train.max_steps)
         self.peak_lr = peak_learning_rate(config.train, self.global_batch)
 
     def _build_loader(self, dataset: VideoDataset, batch_size: int) -> Loader:
@@ -99,74 +99,54 @@ class Session:
             seed=self.config.train.seed,
             rank=self.accelerator.process_index,
             world_size=self.accelerator.num_processes,
+            device=self.accelerator.device,
         )
-
-    def _choose_checkpoint(self) -> Path | None:
-        """Where to continue from; decided on the first process, for all."""
-        choice: list[Any] = [None]
-        if self.accelerator.is_main_process:
-            if self.config.resume == "never":
-                aside = self.run.set_aside()
-                if aside:
-                    print(f"resume=never: the earlier run was moved to {aside}", flush=True)
-            else:
-                choice = [find_checkpoint(self.config.resume, self.run, cli.warn)]
-        if self.accelerator.num_processes > 1:
-            broadcast_object_list(choice)
-        return choice[0]
 
     def _prepare(self) -> None:
         model = self.networks.model
         if self.config.train.compile:
-            model.compile()
-        optimizer = build_optimizer(model, self.config.train, self.peak_lr)
+            compile_model(model)
+        self.summary = self.networks.summary()
+        shard_blocks(model, self.accelerator)
+        optimizer = build_optimizer(model, self.config.train, self.peak_lr, self.accelerator.device)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
-        self.networks.to(self.accelerator.device)
+        self.networks.place(self.accelerator)
         self.criterion = self.networks.criterion
 
     # ---- starting ----
 
     def resume_or_start(self) -> None:
-        """Load the chosen checkpoint, if there is one, and open the log."""
+        """Build everything, load the chosen checkpoint, if there is one, and open the log."""
+        self._build()
         notes: list[str] = []
         if self.checkpoint is not None:
-            notes = self._load(self.checkpoint)
+            notes = load_checkpoint(self, self.checkpoint)
         if self.accelerator.is_main_process:
             self.run.describe(self.config, self.accelerator.num_processes)
         self.first_step = self.progress.step
+        self.total_steps = self.progress.step + self.config.train.epochs * self.steps_per_epoch - self.schedule_step
+        if self.config.train.max_steps is not None:
+            self.total_steps = min(self.total_steps, self.config.train.max_steps)
         self.log = TrainingLog(
             self.run, self.accelerator, self.config, step=self.progress.step, total_steps=self.total_steps
         )
+        self._start_window()
         for line in [*self.networks.notes, *self._introduction(), *notes]:
             self.log.say(line)
         if self.checkpoint is not None:
             self.log.event(self.progress.step, "resumed", checkpoint=str(self.checkpoint), differences=notes)
 
-    def _load(self, folder: Path) -> list[str]:
-        saved = load_state(folder)
-        check_same_model(saved.config, self.config, folder)
-        if saved.facts["classes"] != list(self.train_set.classes):
-            raise StvideoError(f"{folder}: this run was trained on other classes, or on the same in another order")
-        self.networks.load(saved.weights, saved.average, folder)
-        load_optimizer(self.optimizer, saved.optimizer, saved.config["train"]["optimizer"], self.config.train, folder)
-        if saved.scaler is not None and self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(saved.scaler)
-        self.progress = saved.progress
-        notes = other_differences(saved.config, asdict(self.config)) + other_differences(saved.facts, self._facts())
-        if saved.facts["global_batch"] != self.global_batch:  # the same place in the data is another step number
-            self.progress.step = (
-                self.progress.epoch * self.steps_per_epoch + self.progress.videos // self.videos_per_step
-            )
-        head = f"continuing from {folder} at step {self.progress.step}"
-        return [head, *(f"  changed since: {note}" for note in notes)]
-
     def _introduction(self) -> list[str]:
         return [
-            f"{self.config.model.name}: {self.networks.summary()}",
+            f"{self.config.model.name}: {self.summary}",
             f"{len(self.train_set)} training videos, {self.networks.num_classes} classes; global batch "
             f"{self.global_batch} ({self._batch_in_words()}); {self.steps_per_epoch} steps an epoch, "
-            f"peak learning rate {self.peak_lr:.3g}",
+            f"peak learning rate {self.peak_lr:.3g}{self._scaling_in_words()}",
         ]
+
+    def _scaling_in_words(self) -> str:
+        train = self.config.train
+        return f" = {train.lr:g} x {self.global_batch} / {train.lr_batch_size} clips" if train.lr_batch_size else ""
 
     def _batch_in_words(self) -> str:
         accumulation = self.config.train.accumulation_steps
@@ -175,16 +155,12 @@ class Session:
             f"x train.accumulation_steps {accumulation}"
         )
 
-    def _facts(self) -> dict[str, Any]:
-        """What a resume compares: it may change, but it should be said."""
-        return {
-            "processes": self.accelerator.num_processes,
-            "global_batch": self.global_batch,
-            "videos": len(self.train_set),
-            "classes": list(self.train_set.classes),
-        }
-
     # ---- one epoch ----
+
+    @property
+    def schedule_step(self) -> int:
+        """How many steps of the present size lead here: the place in the data, in which schedules are counted."""
+        return self.progress.epoch * self.steps_per_epoch + self.progress.videos // self.videos_per_step
 
     def global_batches(self) -> Iterator[list[Batch]]:
         """The rest of this epoch: for each optimiser step the batches of this process."""
@@ -195,11 +171,18 @@ class Session:
 
     def set_schedules(self) -> None:
         """Learning rate and keep rates of the coming step."""
-        step = self.progress.step
+        step = self.schedule_step
         lr = learning_rate(self.config.train, self.peak_lr, step, self.steps_per_epoch)
         set_learning_rate(self.optimizer.param_groups, lr)
         self.networks.set_epoch(step / self.steps_per_epoch)
+        self.networks.draw_budgets(self.config.train.seed, self.progress.step)
         self.lr = lr
+
+    def seed(self) -> None:
+        """Make every draw of the coming step a function of the seed, the step and the process."""
+        seed, step = self.config.train.seed, self.progress.step
+        seed_step(seed, step, self.accelerator.process_index)
+        self.clips.seed(seed=seed * 1_000_003 + step)
 
     @contextmanager
     def timer(self) -> Iterator[None]:
@@ -222,40 +205,47 @@ class Session:
         )
         loss, correct, clips, substituted, stops = self.accelerator.reduce(totals, "sum").tolist()
         self.stopping = self.stopping or stops > 0
-        self.progress.step += 1
-        self.progress.videos += self.videos_per_step
-        self.window_loss += loss
-        self.window_correct += correct
-        self.window_clips += clips
-        self.epoch_substituted += substituted
-        self.bad_steps = self.bad_steps + 1 if result.skipped else 0
+        progress = self.progress
+        progress.step += 1
+        progress.videos += self.videos_per_step
+        if not result.skipped:
+            progress.loss += loss
+            progress.correct += correct
+            progress.clips += clips
+        progress.substituted += substituted
+        progress.bad_steps = progress.bad_steps + 1 if result.skipped else 0
         if result.skipped:
             note_bad_step(self, result)
-        self.log.advance(self.progress.step)
-        if self.progress.step % self.config.train.log_every_steps == 0 or self.progress.step == self.total_steps:
+        self.log.advance(progress.step)
+        if progress.step % self.config.train.log_every_steps == 0 or progress.step == self.total_steps:
             self._log_window(result)
 
     def _log_window(self, result: StepResult) -> None:
         elapsed = time.perf_counter() - self.window_started
         waited = self.loader.wait_seconds - self.window_waited
+        progress = self.progress
+        clips_here = (progress.step - self.window_first_step) * self.global_batch
         values = {
-            "loss": self.window_loss / self.window_clips,
-            "top1": 100.0 * self.window_correct / self.window_clips,
+            "loss": progress.loss / progress.clips if progress.clips else math.nan,
+            "top1": 100.0 * progress.correct / progress.clips if progress.clips else math.nan,
             "lr": self.lr,
             "grad_norm": result.grad_norm,
-            "clips_per_second": self.speed.clips_per_second() or self.window_clips / elapsed,
+            "clips_per_second": self.speed.clips_per_second() or clips_here / elapsed,
             "data_wait_share": waited / elapsed,
-            "substituted_clips": float(self.epoch_substituted),
+            "substituted_clips": progress.substituted,
             **self.networks.reduction_summary(),
         }
-        self.log.train(self.progress.step, self.progress.step / self.steps_per_epoch, values)
-        self._reset_window()
+        self.log.train(progress.step, self.schedule_step / self.steps_per_epoch, values)
+        progress.loss = progress.correct = progress.clips = 0.0
+        self._start_window()
 
-    def _reset_window(self) -> None:
-        self.window_loss = self.window_correct = self.window_clips = 0.0
+    def _start_window(self) -> None:
+        self.window_first_step = self.progress.step
         self.window_started, self.window_waited = time.perf_counter(), self.loader.wait_seconds
-        if self.progress.videos == 0:
-            self.epoch_substituted = 0.0
+
+    def _tell_out_of_memory(self, message: str) -> None:
+        self.log.event(self.progress.step, "out of memory", micro_batch=self.progress.micro_batch)
+        self.log.say(f"step {self.progress.step}: {message}")
 
     def reached_max_steps(self) -> bool:
         """Whether `train.max_steps` ends the run here."""
@@ -272,7 +262,7 @@ class Session:
         progress, config = self.progress, self.config.train
         complete = len(self.train_set) - progress.videos < self.videos_per_step
         if complete:
-            progress.epoch, progress.videos = progress.epoch + 1, 0
+            progress.epoch, progress.videos, progress.substituted = progress.epoch + 1, 0, 0.0
         ends = progress.epoch >= config.epochs or self.reached_max_steps()
         due = ends or (complete and progress.epoch % config.eval_every_epochs == 0)
         progress.evaluation_due = due and self.val_set is not None
@@ -291,15 +281,19 @@ class Session:
         clips, crops = parse_views(config.evaluate.during_training)
         loader = self._build_loader(self.val_set, config.evaluate.batch_size or config.data.batch_size)
         num_videos = len(self.val_set) // (clips * crops)
-        outcome = evaluate_model(
-            self.networks.evaluated,
-            loader,
-            accelerator=self.accelerator,
-            prepare=self.clips.clip,
-            num_videos=num_videos,
-            num_views=clips * crops,
-            should_stop=lambda: self.stop.received is not None,
-        )
+        self.evaluating = True
+        evaluated, device = self.networks.evaluated, self.accelerator.device
+        with gathered(evaluated, self.accelerator), self.networks.evaluated_on(device):
+            outcome = evaluate_model(
+                evaluated,
+                loader,
+                accelerator=self.accelerator,
+                prepare=self.clips.clip,
+                num_videos=num_videos,
+                num_views=clips * crops,
+                should_stop=lambda: self.stop.received is not None,
+            )
+        self.evaluating = False
         if outcome is None:
             self.stopping = True
             return
@@ -308,32 +302,36 @@ class Session:
         self.metrics = metrics
         self.is_best = metrics["top1"] > self.progress.best
         self.progress.best = max(self.progress.best, metrics["top1"])
-        epoch = self.progress.step / self.steps_per_epoch
+        epoch = self.schedule_step / self.steps_per_epoch
         record = {**metrics, "views": config.evaluate.during_training, "videos": num_videos}
         self.log.evaluation(self.progress.step, epoch, record)
         scores = f"top-1 {metrics['top1']:.2f} %, top-5 {metrics['top5']:.2f} %"
         self.log.say(
             f"evaluation after {epoch:.2f} epochs: {scores}  ({config.evaluate.during_training} views, "
-            f"{num_videos} of {self.val_set.expected} videos{', the best so far' if self.is_best else ''})"
+            f"{num_videos} of {self.val_set.listed} videos{', the best so far' if self.is_best else ''})"
         )
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds besides the progress; all processes have to call it."""
+        networks, scaler = self.networks, self.accelerator.scaler
+        metadata = checkpoint_metadata(self.config, self.train_set.classes)
+        metadata |= {"epoch": self.progress.epoch, "step": self.progress.step, "metrics": self.metrics}
+        evaluated = whole(networks.evaluated.state_dict())
+        return {
+            "write_model": lambda path: save_model(path, networks.evaluated, metadata, evaluated),
+            "weights": whole(networks.model.state_dict()) if networks.average is not None else None,
+            "optimizer": whole(self.optimizer.state_dict()),
+            "scaler": scaler.state_dict() if scaler is not None else None,
+            "facts": facts(self),
+            "config": self.config,
+        }
 
     def save(self) -> None:
         """Write a checkpoint; the other processes wait for the first one."""
+        content = self.state()
         if self.accelerator.is_main_process:
-            metadata = checkpoint_metadata(self.config, self.train_set.classes)
-            metadata |= {"epoch": self.progress.epoch, "step": self.progress.step, "metrics": self.metrics}
-            save_checkpoint(
-                self.run,
-                write_model=lambda path: self.networks.write(path, metadata),
-                weights=self.networks.model.state_dict() if self.networks.average is not None else None,
-                optimizer=self.optimizer.state_dict(),
-                scaler=self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None,
-                progress=self.progress,
-                facts=self._facts(),
-                config=self.config,
-                keep=self.config.train.keep_checkpoints,
-                is_best=self.is_best,
-            )
+            keep = self.config.train.keep_checkpoints
+            save_checkpoint(self.run, progress=self.progress, keep=keep, is_best=self.is_best, **content)
         self.metrics, self.is_best = {}, False
         self.accelerator.wait_for_everyone()
 
@@ -356,7 +354,6 @@ class Session:
     ) -> None:
         if self.log is not None:
             self.log.close()
-        if isinstance(error, RuntimeError):
-            explained = explain(error, self)
-            if explained is not None:
-                raise explained from error
+        explained = explain(error, self) if isinstance(error, RuntimeError | OSError) else None
+        if explained is not None:
+            raise explained from error

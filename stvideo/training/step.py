@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+
+from stvideo.training.memory import MicroBatches
 
 Batch = dict[str, Tensor]
 
@@ -29,13 +31,13 @@ class StepResult:
         videos: numbers of the videos that this process saw.
     """
 
-    loss: float
-    correct: float
-    clips: int
-    substituted: int
-    grad_norm: float
-    skipped: bool
-    videos: list[int]
+    loss: float = 0.0
+    correct: float = 0.0
+    clips: int = 0
+    substituted: int = 0
+    grad_norm: float = 0.0
+    skipped: bool = False
+    videos: list[int] = field(default_factory=list)
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
@@ -55,37 +57,69 @@ def take_step(
     batches: Sequence[Batch],
     prepare: Callable[[Batch], tuple[Tensor, Tensor]],
     clip_grad_norm: float | None,
+    seed: Callable[[], None] = lambda: None,
+    micro_batches: MicroBatches | None = None,
 ) -> StepResult:
     """One optimiser step over ``batches``, whose gradients are averaged.
 
     Args:
         model, optimizer: as Accelerate prepared them.
         prepare: turns a loaded batch into (clip (B, 3, T, H, W) float, target) on the device.
+        seed: makes every draw of the step what it is; called again when the step is repeated.
+        micro_batches: repeat the step in smaller pieces where memory runs out; ``model`` is then the bare network.
 
     A gradient that is not finite is the same on every process once it has been averaged, so all of them skip the
     update together and no further communication is needed.
     """
-    optimizer.zero_grad()
-    losses, correct, clips, substituted = 0.0, 0.0, 0, 0
-    videos: list[int] = []
-    for number, batch in enumerate(batches):
-        is_last = number == len(batches) - 1
-        with nullcontext() if is_last else accelerator.no_sync(model):
-            clip, target = prepare(batch)
-            logits = model(clip)
-            with accelerator.autocast():  # the teacher of a distillation runs in here
-                loss = criterion(logits, target, clip)
-            accelerator.backward(loss / len(batches))
-        hard = target if target.ndim == 1 else target.argmax(dim=1)
-        losses += float(loss.detach()) * len(clip)
-        correct += float((logits.detach().argmax(dim=1) == hard).sum())
-        clips += len(clip)
-        videos += batch["index"].tolist()
-        substituted += int(batch["substituted"].sum()) if "substituted" in batch else 0
+    result: StepResult | None = None
+    while result is None:
+        optimizer.zero_grad()
+        seed()
+        try:
+            size = micro_batches.size if micro_batches else None
+            result = _accumulate(accelerator, model, criterion, batches, prepare, size)
+        except torch.OutOfMemoryError:
+            if micro_batches is None:
+                raise
+        # Outside of the handler, whose traceback keeps the activations alive.
+        if micro_batches is not None and micro_batches.must_repeat(ran_out=result is None):
+            result = None
+    if micro_batches is not None:
+        micro_batches.average(model.parameters())
     limit = math.inf if clip_grad_norm is None else clip_grad_norm
     norm: Any = accelerator.clip_grad_norm_(model.parameters(), limit)
-    grad_norm = float(norm)
-    finite = math.isfinite(grad_norm)
-    if finite or accelerator.scaler is not None:  # the fp16 scaler skips by itself and lowers its scale
+    result.grad_norm = float(norm)
+    result.skipped = not math.isfinite(result.grad_norm)
+    if not result.skipped or accelerator.scaler is not None:  # the fp16 scaler skips by itself and lowers its scale
         optimizer.step()
-    return StepResult(losses, correct, clips, substituted, grad_norm, not finite, videos)
+    return result
+
+
+def _accumulate(
+    accelerator: Accelerator,
+    model: nn.Module,
+    criterion: Callable[[Tensor, Tensor, Tensor], Tensor],
+    batches: Sequence[Batch],
+    prepare: Callable[[Batch], tuple[Tensor, Tensor]],
+    size: int | None,
+) -> StepResult:
+    """Forward and backward over all batches, ``size`` clips at a time (None: a whole batch)."""
+    result = StepResult()
+    for number, batch in enumerate(batches):
+        clip, target = prepare(batch)
+        starts = range(0, len(clip), size or len(clip))
+        for start in starts:
+            is_last = number == len(batches) - 1 and start == starts[-1]
+            piece = slice(start, start + starts.step)
+            with nullcontext() if is_last else accelerator.no_sync(model):
+                logits = model(clip[piece])
+                with accelerator.autocast():  # the teacher of a distillation runs in here
+                    loss = criterion(logits, target[piece], clip[piece])
+                accelerator.backward(loss * (len(logits) / (len(clip) * len(batches))))
+            hard = target[piece] if target.ndim == 1 else target[piece].argmax(dim=1)
+            result.loss += float(loss.detach()) * len(logits)
+            result.correct += float((logits.detach().argmax(dim=1) == hard).sum())
+        result.clips += len(clip)
+        result.videos += batch["index"].tolist()
+        result.substituted += int(batch["substituted"].sum()) if "substituted" in batch else 0
+    return result

@@ -7,7 +7,7 @@ import pytest
 
 from tests.tiny_runs import REPOSITORY, TINY, command, config_file, environment, make_data
 
-WARM_UP, STEPS = 400, 2000
+WARM_UP, STEPS, SAMPLES = 400, 2000, 200  # steps; a sample every 10 of the last 200
 
 
 def usage(pid):
@@ -28,7 +28,7 @@ def test_two_thousand_steps_leak_nothing(tmp_path):
     data = make_data(tmp_path / "videos")
     settings = [
         *TINY, *data, f"output={tmp_path / 'run'}", "data.workers=2", f"train.max_steps={STEPS}", "train.epochs=1000",
-        "train.eval_every_epochs=50", "train.log_every_steps=20", "train.checkpoint_every_steps=100",
+        "train.eval_every_epochs=50", "train.log_every_steps=10", "train.checkpoint_every_steps=100",
     ]  # fmt: skip
     process = subprocess.Popen(
         command("train", config_file(tmp_path), *settings),
@@ -37,14 +37,18 @@ def test_two_thousand_steps_leak_nothing(tmp_path):
         cwd=REPOSITORY,
         env=environment(),
     )
-    measured = {}
+    measured = {"before": [], "after": []}
     for line in process.stdout:
         if line.startswith("step "):
             step = int(line.split()[1].split("/")[0])
-            if step in (WARM_UP, STEPS - 20):
-                measured[step] = usage(process.pid)
+            if WARM_UP - SAMPLES < step <= WARM_UP:
+                measured["before"].append(usage(process.pid))
+            elif STEPS - 20 - SAMPLES < step <= STEPS - 20:
+                measured["after"].append(usage(process.pid))
     assert process.wait(timeout=60) == 0
-    before, after = measured[WARM_UP], measured[STEPS - 20]
+    # Batches on their way from the workers hold files open for a moment: what stays is the least of several samples.
+    before, after = ({key: min(each[key] for each in samples) for key in samples[0]} for samples in measured.values())
+    print(f"after warm-up {before}, at the end {after}")
     assert after["mib"] < 1.05 * before["mib"], (before, after)
     assert after["threads"] == before["threads"], (before, after)
-    assert after["files"] <= before["files"] + 2, (before, after)
+    assert after["files"] <= before["files"], (before, after)

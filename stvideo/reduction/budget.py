@@ -1,0 +1,96 @@
+"""How much a reduction keeps, changed on a built model: one set of weights, many budgets.
+
+    set_budget(model, {"evit": {"keep_rate": 0.5}})       the next forward pass keeps half
+    set_budget(model, {"stgm": {"grid": [8, 2, 2]}})      four semantic tokens per frame
+
+A model trained with ``keep_rate_range`` (``evit``, ``random``) or ``grids`` (``stgm``, ``stvitr``) has seen all of
+these budgets; any other reduced model takes them too, at an accuracy that nobody trained for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import product
+from typing import Any
+
+import torch
+from torch import nn
+
+from stvideo.errors import StvideoError, nearest
+from stvideo.reduction.base import Reduction, build_reduction
+
+Budget = Mapping[str, Mapping[str, Any]]
+"""``{method: {option: value}}``, in the form of the reductions that `stvideo.create_model` takes."""
+
+COMPILED_BUDGETS = 8
+"""At most so many different keep rates in training where each one is a graph to compile."""
+
+
+def set_budget(model: nn.Module, budget: Budget) -> nn.Module:
+    """Change how much the reductions of ``model`` keep (in place); no weight is touched, so it costs microseconds.
+
+    The model then computes what one built with these options and the same weights would, `reduction_options` names
+    them, and saving and loading keeps them. Training with a range or a choice of grids draws from it as before.
+
+    Args:
+        model: a model with reductions in it.
+        budget: for every method to change its new ``keep_rate`` or ``tokens`` (``evit``), ``keep_rate`` (``random``),
+            ``grid`` or ``num_semantic_tokens`` (``stgm``, ``stvitr``). Methods that are not named stay as they are.
+
+    Returns:
+        The model.
+
+    Raises:
+        StvideoError: a method that the model does not have, an option that needs other weights, or a bad value.
+    """
+    present: Any = getattr(model, "reductions", {})
+    changes: list[tuple[Reduction, Reduction]] = []
+    for name, options in budget.items():
+        if name not in present:
+            has = ", ".join(present) or "none"
+            raise StvideoError(f"the model has no reduction {name!r}{nearest(name, list(present))}; it has: {has}")
+        reduction: Reduction = present[name]
+        for key in options:
+            if key not in reduction.budget_options:
+                known = ", ".join(reduction.budget_options) or "nothing"
+                raise StvideoError(f"{name}: {key} is no budget; what can change on a built model: {known}")
+        with torch.device("meta"):
+            changed = build_reduction(name, model.reduction_host(), reduction.with_budget(dict(options)))  # type: ignore[operator]
+        changes.append((reduction, changed))
+    for reduction, changed in changes:
+        reduction.copy_budget(changed)
+        reduction.options = changed.options
+    return model
+
+
+def training_budgets(model: nn.Module, count: int = 5) -> list[dict[str, dict[str, Any]]]:
+    """Budgets that ``model`` was trained for, as `set_budget` takes them: what an evaluation can sweep.
+
+    Args:
+        model: a model, e.g. from a checkpoint, which says what it was trained for.
+        count: how many keep rates to spread over a range; grids are listed as they are.
+
+    Returns:
+        Every combination over the methods, in rising order of each; empty if it was not trained for any budget.
+    """
+    choices = {name: r.training_budgets(count) for name, r in getattr(model, "reductions", {}).items()}
+    choices = {name: options for name, options in choices.items() if options}
+    if not choices:
+        return []
+    return [dict(zip(choices, combination, strict=True)) for combination in product(*choices.values())]
+
+
+def draw_budgets(model: nn.Module, seed: int, step: int) -> None:
+    """Any-budget training: let every reduction draw the budget of optimiser step ``step``.
+
+    The draw is a function of ``seed`` and ``step`` alone, so that all processes agree and a resumed run repeats it.
+    """
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + step) * 65_537 + 65_536)  # no process's own draws
+    for reduction in getattr(model, "reductions", {}).values():
+        reduction.draw_budget(generator)
+
+
+def limit_budgets(model: nn.Module, levels: int = COMPILED_BUDGETS) -> None:
+    """Let training use at most ``levels`` keep rates per method: for compiled models, where each is another graph."""
+    for reduction in getattr(model, "reductions", {}).values():
+        reduction.budget_levels = levels
