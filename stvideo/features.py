@@ -9,32 +9,33 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from tqdm import tqdm
 
-from stvideo.data.decode import open_video
+from stvideo.data.decode import Readable, open_video
 from stvideo.errors import StvideoError
 from stvideo.inference import Predictor
 from stvideo.models.swin import TRACED_STAGE
+from stvideo.timeline import timeline_windows
 
 FEATURES = ("clip", "frame", "token", "map")
 FORMATS = ("npz", "safetensors")
 
 
-def save_features(path: Path, predictor: Predictor, folder: Path, name: str) -> list[Path]:
+def save_features(path: Path, predictor: Predictor, folder: Path, name: str, per_window: bool = False) -> list[Path]:
     """Write NAME_features.npz (or .safetensors) with the features of the middle clip, centre crop; see `extract`.
 
-    Besides the features the file holds ``frames`` (T,), the frames of the video that the model saw.
+    Besides the features the file holds ``frames`` (T,), the frames of the video that the model saw. ``per_window``:
+    the features of every window of the timeline instead; all arrays then have the window as their first dimension, and
+    ``seconds`` (W, 2) says from when to when each reaches.
 
     Raises:
         StvideoError: the video cannot be read, the file not written, or the model has no such features.
     """
     settings = predictor.config.predict
     with open_video(path, predictor.data.decoder, predictor.data.timeout) as video:
-        indices = predictor.indices(video.info)
-        clip = predictor.read_clip(video, indices)
-    arrays: dict[str, Any] = {
-        **extract(predictor.model, clip, settings.features or "clip"),
-        "frames": np.asarray(indices),
-    }
+        arrays: dict[str, Any] = (
+            of_windows(video, predictor, path.name) if per_window else of_middle_clip(video, predictor)
+        )
     target = folder / f"{name}_features.{settings.feature_format}"
     temporary = target.with_name(f".{target.name}.part")
     try:
@@ -50,6 +51,30 @@ def save_features(path: Path, predictor: Predictor, folder: Path, name: str) -> 
         temporary.unlink(missing_ok=True)
         raise StvideoError(f"{target}: cannot be written: {error.strerror or error}") from None
     return [target]
+
+
+def of_middle_clip(video: Readable, predictor: Predictor) -> dict[str, NDArray[Any]]:
+    """Features of the one clip that stands for the whole video, and its ``frames`` (T,)."""
+    indices = predictor.indices(video.info)
+    features = extract(
+        predictor.model, predictor.read_clip(video, indices), predictor.config.predict.features or "clip"
+    )
+    return {**features, "frames": np.asarray(indices)}
+
+
+def of_windows(video: Readable, predictor: Predictor, name: str = "") -> dict[str, NDArray[Any]]:
+    """Features of every window of the timeline (W, ...), its ``frames`` (W, T) and ``seconds`` (W, 2)."""
+    windows, kind = timeline_windows(predictor, video.info), predictor.config.predict.features or "clip"
+    parts = [
+        extract(predictor.model, predictor.read_clip(video, window.indices), kind)
+        for window in tqdm(windows, unit="window", desc=name, leave=False, disable=None)
+    ]
+    end = video.info.duration
+    return {
+        **{key: np.stack([part[key] for part in parts]) for key in parts[0]},
+        "frames": np.stack([window.indices for window in windows]),
+        "seconds": np.array([[w.begin / video.info.fps, min(w.end / video.info.fps, end)] for w in windows]),
+    }
 
 
 @torch.inference_mode()

@@ -17,7 +17,7 @@ class Predictions:
     Attributes:
         index: (V,) int64 video ids.
         truth: (V,) int64 class ids.
-        scores: (V, K) float32 class probabilities, averaged over the views of a video.
+        scores: (V, K) float32 class probabilities of each video, from the average over its views.
         views: views per video that the average is over.
     """
 
@@ -30,9 +30,13 @@ class Predictions:
         """(V, k) class ids, the best first; equal scores in the order of the class ids."""
         return np.argsort(-self.scores, axis=1, kind="stable")[:, :k]
 
+    def hits(self, k: int = 1) -> NDArray[np.bool_]:
+        """(V,) whether the true class is among the ``k`` best."""
+        return (self.top_k(k) == self.truth[:, None]).any(axis=1)  # type: ignore[no-any-return]
+
     def accuracy(self, k: int = 1) -> float:
         """Share of the videos whose true class is among the ``k`` best, in per cent."""
-        return 100.0 * float((self.top_k(k) == self.truth[:, None]).any(axis=1).mean())
+        return 100.0 * float(self.hits(k).mean())
 
     def metrics(self) -> dict[str, float]:
         """Top-1 and top-5 in per cent; below five classes "top5" counts all of them, and is 100."""
@@ -47,15 +51,17 @@ def merge_views(
     *,
     num_videos: int,
     num_views: int,
+    average: str = "softmax",
 ) -> Predictions:
-    """Average the softmax scores of the views of each video.
+    """Average the scores of the views of each video.
 
     The rows may come in any order and from any number of processes; each (video, view) must come exactly once.
 
     Args:
         index, view, truth: (R,) video id, view number and class id of each row.
-        scores: (R, K) softmax scores.
+        scores: (R, K) softmax scores, or logits.
         num_videos, num_views: how many videos, and views of each, there have to be.
+        average: which of the two ``scores`` are: ``softmax``, or ``logits``, whose mean then goes through a softmax.
 
     Raises:
         StvideoError: a view is missing or came twice, or a score is not a number.
@@ -75,5 +81,8 @@ def merge_views(
     videos, first, counts = np.unique(index, return_index=True, return_counts=True)
     if (counts != num_views).any():
         raise StvideoError(f"evaluation: video {videos[counts != num_views][0]} does not have {num_views} views")
-    mean = scores.reshape(len(videos), num_views, -1).mean(axis=1, dtype=np.float64).astype(np.float32)
-    return Predictions(index=videos, truth=truth[first], scores=mean, views=num_views)
+    mean = scores.reshape(len(videos), num_views, -1).mean(axis=1, dtype=np.float64)
+    if average == "logits":
+        mean = np.exp(mean - mean.max(axis=1, keepdims=True))
+        mean /= mean.sum(axis=1, keepdims=True)
+    return Predictions(index=videos, truth=truth[first], scores=mean.astype(np.float32), views=num_views)

@@ -14,10 +14,11 @@ come from the checkpoint (a run folder, a .safetensors file or an official TimeS
     --timeline      slide over the whole video: NAME_timeline.json and NAME_timeline.png in output=
 
     top_k=5                          classes named per video
-    predict.views=1x3                clips x crops per video, averaged (1x1 is three times as fast)
+    predict.views=1x3                clips x crops per video, averaged (1x1 is three times as fast), or a protocol
     predict.window_seconds=4         timeline: length of a window (default: what a clip of the model spans)
     predict.hop_seconds=1            timeline: from one window to the next (default: half a window)
-    predict.features=clip            save features: clip | frame | token | map, as NAME_features.npz in output=
+    predict.features=clip            save features: clip | frame | token | map, as NAME_features.npz in output=;
+                                     with --timeline those of every window
     predict.feature_format=npz       npz | safetensors
     model.reduction.evit.keep_rate=0.5   use another reduction with the same weights
 
@@ -34,7 +35,7 @@ from typing import Any
 from stvideo import cli
 from stvideo.config import PredictConfig
 from stvideo.data.decode import open_video
-from stvideo.data.sampling import parse_views
+from stvideo.data.protocols import find_protocol
 from stvideo.drawing.bars import text_bars
 from stvideo.errors import StvideoError, nearest
 from stvideo.features import FEATURES, FORMATS, save_features
@@ -59,8 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     predictor = load_predictor(overrides)
     settings = predictor.config.predict
     check_settings(settings)
-    if timeline and settings.features:
-        raise StvideoError("--timeline and predict.features= are two different outputs; run predict once for each")
+    find_protocol(settings.views).check_sampling(predictor.data.sampling, "predict.views")
     if not timeline and not settings.features:
         return for_each(videos, lambda video: predict(video, predictor, as_json), "predicted")
 
@@ -69,8 +69,11 @@ def main(argv: list[str] | None = None) -> int:
     names = output_names(videos)
 
     def write(video: Path) -> None:
-        save = save_timeline if timeline else save_features
-        report(video, save(video, predictor, folder, names[video]), as_json)
+        if settings.features:
+            written = save_features(video, predictor, folder, names[video], per_window=timeline)
+        else:
+            written = save_timeline(video, predictor, folder, names[video])
+        report(video, written, as_json)
 
     return for_each(videos, write, "done")
 
@@ -108,7 +111,7 @@ def report(video: Path, written: list[Path], as_json: bool) -> None:
 
 def check_settings(settings: PredictConfig) -> None:
     """Raises `StvideoError` for a value that cannot be meant."""
-    parse_views(settings.views)
+    find_protocol(settings.views)
     for key in ("window_seconds", "hop_seconds"):
         value = getattr(settings, key)
         if value is not None and not value > 0:

@@ -12,6 +12,7 @@ import torch
 import stvideo
 from stvideo.config import load_config
 from stvideo.data.datasets import build_dataset
+from stvideo.data.split_report import write_report
 from stvideo.data.transforms import normalize
 from stvideo.models.factory import load_model
 from tests.test_train import assert_one_line
@@ -77,6 +78,57 @@ def test_scores_equal_the_slow_way(run, data, tmp_path):
         best = (total / 6).sort(descending=True)
         assert [row[f"top{k}"] for k in (1, 2, 3)] == [dataset.classes[k] for k in best.indices]
         assert [float(row[f"score{k}"]) for k in (1, 2, 3)] == pytest.approx(best.values.tolist(), abs=1e-4)
+
+
+def test_logits_can_be_averaged_instead(run, tmp_path, capsys):
+    """One view at a time: the mean of the logits, then a softmax."""
+    settings = ["evaluate.views=2x3", "data.batch_size=5"]
+    metrics, rows = evaluate(run, tmp_path / "logits", *settings, "evaluate.average=logits")
+    assert metrics["averaging"] == "logits, per video" and "logits averaged per video" in capsys.readouterr().out
+    model, metadata = load_model(run)
+    data = load_config(base=metadata["config"]).data
+    dataset = build_dataset(data, split="val", views="2x3")
+    model.eval()
+    for number, row in enumerate(rows):
+        clips = torch.stack([dataset[6 * number + view]["video"] for view in range(6)])
+        with torch.inference_mode():
+            expected = model(normalize(clips, data.mean, data.std)).mean(0).softmax(0).sort(descending=True)
+        assert [float(row[f"score{k}"]) for k in (1, 2, 3)] == pytest.approx(expected.values.tolist(), abs=1e-4)
+
+
+def test_a_protocol_by_name(run, tmp_path, capsys):
+    metrics, rows = evaluate(run, tmp_path / "name", "evaluate.views=k400-4x3")
+    captured = capsys.readouterr()
+    assert (metrics["protocol"], metrics["views"], metrics["sampling"]) == ("k400-4x3", "4x3", "stride")
+    assert "k400-4x3: 4x3 views (clips x crops)" in captured.out
+    assert "Kinetics-400 validation with 400 classes; these data have 3" in captured.err
+    assert metrics["official"] is None
+    assert evaluate(run, tmp_path / "plain", "evaluate.views=4x3")[1] == rows
+    arguments = [f"checkpoint={run}", f"output={tmp_path}", "evaluate.views=ssv2-2x3"]
+    capsys.readouterr()
+    assert run_here("evaluate", *arguments) == 2
+    assert_one_line(capsys, r"ssv2-2x3 is a protocol of data.sampling=segment.*trained with data.sampling=stride")
+    metrics, _ = evaluate(run, tmp_path / "segment", "evaluate.views=ssv2-2x3", "data.sampling=segment")
+    assert (metrics["views"], metrics["sampling"]) == ("2x3", "segment")
+
+
+def test_tables_of_the_classes_are_those_of_counting(run, tmp_path):
+    _, rows = evaluate(run, tmp_path)
+    with (tmp_path / "per_class.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert [line["class"] for line in table] == list(CLASSES)
+    for line in table:
+        own = [row["top1"] for row in rows if row["truth"] == line["class"]]
+        right = own.count(line["class"])
+        assert (int(line["videos"]), int(line["right"])) == (len(own), right)
+        assert float(line["top1"]) == pytest.approx(100 * right / len(own), abs=0.01)
+        wrong = [guess for guess in own if guess != line["class"]]
+        if wrong:
+            assert int(line["so_many_times"]) == max(wrong.count(guess) for guess in wrong)
+            assert wrong.count(line["most_often_taken_for"]) == int(line["so_many_times"])
+    text = (tmp_path / "per_class.txt").read_text().splitlines()
+    shares = [float(line.split()[3]) for line in text[1:]]
+    assert shares == sorted(shares) and len(text) == 1 + len(CLASSES)
 
 
 def test_two_processes_equal_one(run, tmp_path):
@@ -146,6 +198,52 @@ def test_an_unreadable_video_stops_the_evaluation(run, config, tmp_path, capsys)
     assert not (tmp_path / "out" / "metrics.json").exists()
 
 
+def test_an_unreadable_video_can_be_listed_and_counts_as_missing(run, tmp_path, capsys):
+    data = make_data(tmp_path / "videos")
+    broken = tmp_path / "videos" / "val" / "up" / "2.mp4"
+    broken.write_bytes(b"not a video" * 100)
+    _, whole = evaluate(run, tmp_path / "whole")
+    capsys.readouterr()
+    for workers in (0, 1):
+        # one clip per batch: a batch may be left with nothing
+        settings = [*data, f"data.workers={workers}", "evaluate.unreadable=list", "evaluate.batch_size=1"]
+        metrics, rows = evaluate(run, tmp_path / "out", *settings)
+        captured = capsys.readouterr()
+        assert str(broken) in captured.err and "left out" in captured.err
+        assert f"{VAL_VIDEOS - 1} of {VAL_VIDEOS} videos (1 missing, 1 of them unreadable; top-1" in captured.out
+        assert (metrics["evaluated"], metrics["expected"]) == (VAL_VIDEOS - 1, VAL_VIDEOS)
+        assert [entry["video"] for entry in metrics["unreadable"]] == [str(broken)]
+        right = sum(row["truth"] == row["top1"] for row in rows)
+        assert metrics["top1"] == pytest.approx(100 * right / (VAL_VIDEOS - 1))
+        assert metrics["top1_missing_as_wrong"] == pytest.approx(100 * right / VAL_VIDEOS)
+        names = [Path(row["video"]).relative_to(tmp_path / "videos") for row in rows]
+        others = [Path(row["video"]).parts[-3:] for row in whole if not row["video"].endswith("up/2.mp4")]
+        assert [name.parts for name in names] == others  # nothing else is gone, nothing stands in for it
+
+
+def test_nothing_readable_is_no_result(run, tmp_path, capsys):
+    data = make_data(tmp_path / "videos")
+    for path in (tmp_path / "videos" / "val").rglob("*.mp4"):
+        path.write_bytes(b"")
+    settings = [*data, "evaluate.unreadable=list", f"output={tmp_path / 'out'}"]
+    assert run_here("evaluate", str(run), *settings) == 2
+    assert "none of 7 videos could be read" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "metrics.json").exists()
+
+
+def test_missing_videos_are_told_against_the_official_split(run, tmp_path, capsys):
+    data = make_data(tmp_path / "videos")
+    videos = sorted((tmp_path / "videos" / "val").rglob("*.mp4"))
+    lines = [f"{v.relative_to(tmp_path / 'videos')} {CLASSES.index(v.parent.name)}\n" for v in videos[:-2]]
+    (tmp_path / "videos" / "val.txt").write_text("".join(lines))
+    (tmp_path / "videos" / "classes.txt").write_text("\n".join(CLASSES))
+    write_report(tmp_path / "videos" / "val.txt", {"official": 10, "found": 5, "missing": 5})
+    metrics, _ = evaluate(run, tmp_path / "out", data[0], "data.val=val.txt", "data.classes=classes.txt")
+    assert (metrics["evaluated"], metrics["expected"], metrics["official"]) == (5, 5, 10)
+    assert metrics["top1_missing_as_wrong"] == pytest.approx(metrics["top1"] / 2)
+    assert "5 of 10 videos of the official split (5 missing;" in capsys.readouterr().out
+
+
 def test_a_damaged_checkpoint_is_refused(run, tmp_path, capsys):
     shutil.copytree((run / "last").resolve(), tmp_path / "copy")
     weights = tmp_path / "copy" / "model.safetensors"
@@ -170,7 +268,8 @@ def test_official_weights_without_a_description(run, config, data, tmp_path, cap
     four = tmp_path / "classes.txt"
     four.write_text("\n".join((*CLASSES, "down")) + "\n")
     assert run_here("evaluate", config, *settings, f"data.classes={four}") == 2
-    assert_one_line(capsys, r"has 3 classes and the data 4")
+    warning, error = capsys.readouterr().err.strip().splitlines()
+    assert "class 'down' has no video" in warning and "has 3 classes and the data 4" in error
 
 
 @pytest.mark.parametrize(
@@ -179,6 +278,10 @@ def test_official_weights_without_a_description(run, config, data, tmp_path, cap
         ([], r"checkpoint= is missing"),
         (["checkpoint=/no/such/run"], r"/no/such/run: no such checkpoint"),
         (["checkpoint=RUN", "evaluate.views=three"], r"evaluate.views=three: expected CLIPSxCROPS"),
+        (["checkpoint=RUN", "evaluate.views=k400-1x4"], r"did you mean 'k400-1x3'"),
+        (["checkpoint=RUN", "evaluate.average=mean"], r"evaluate.average=mean: unknown.*softmax, logits"),
+        (["checkpoint=RUN", "evaluate.unreadable=skip"], r"evaluate.unreadable=skip: unknown.*stop, list"),
+        (["RUN", "checkpoint=RUN"], r"given twice"),
         (["checkpoint=RUN", "data.root=/no/folder"], r"data.root=/no/folder"),
         (["checkpoint=RUN", "output=/dev/null/x"], r"output=/dev/null/x: cannot write there"),
         (["checkpoint=RUN", "model.reduction.evit.keep_rate=0"], r"evit.*keep_rate"),

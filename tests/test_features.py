@@ -5,10 +5,12 @@ import pytest
 import torch
 
 import stvideo
+from stvideo.data.decode import open_video
 from stvideo.errors import StvideoError
-from stvideo.features import extract
+from stvideo.features import extract, of_windows
 from stvideo.inference import load_predictor
 from tests.steered import save_random_model
+from tests.video_files import encode_video
 
 
 def network(tmp_path, reduction=None, **changes):
@@ -54,6 +56,20 @@ def test_kept_patches_of_a_reduced_map_are_found_by_their_index(tmp_path, attent
     for t in range(4):
         if (~dropped[t]).any():
             assert np.allclose(frame[t], full["feature"][t][~dropped[t]].mean(axis=0), atol=1e-5)
+
+
+def test_windows_have_the_features_of_their_own_frames(tmp_path):
+    """A video whose brightness rises: no two windows are alike."""
+    frames = np.arange(20, 20 + 30 * 6, 6, dtype=np.uint8)[:, None, None, None] * np.ones((1, 48, 64, 3), np.uint8)
+    path = encode_video(tmp_path / "v.mp4", frames)
+    predictor = load_predictor([f"checkpoint={save_random_model(tmp_path / 'm.safetensors')}"])
+    with open_video(path) as video:
+        arrays = of_windows(video, predictor)
+        for number, indices in enumerate(arrays["frames"]):
+            own = extract(predictor.model, predictor.read_clip(video, indices), "clip")["feature"]
+            distance = np.abs(arrays["feature"] - own).max(axis=1)
+            assert distance[number] < 1e-5 and distance.argmin() == number and np.sort(distance)[1] > 1e-4
+    assert arrays["seconds"].shape == (len(arrays["feature"]), 2) and (np.diff(arrays["seconds"][:, 0]) > 0).all()
 
 
 def test_semantic_tokens_spread_over_the_patches_they_carry(tmp_path):

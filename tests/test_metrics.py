@@ -27,6 +27,18 @@ def test_merge_averages_the_views_of_each_video():
         assert merged.truth[video] == video % 6
 
 
+def test_merge_of_logits_is_a_softmax_of_their_mean():
+    index, view, truth, _ = scores_of(videos=9, views=3, classes=5)
+    logits = np.random.default_rng(2).normal(0, 6, (27, 5)).astype(np.float32)
+    merged = merge_views(index, view, truth, logits, num_videos=9, num_views=3, average="logits")
+    softmax = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    other = merge_views(index, view, truth, softmax, num_videos=9, num_views=3)
+    for video in range(9):
+        mean = logits[index == video].mean(axis=0)
+        np.testing.assert_allclose(merged.scores[video], np.exp(mean) / np.exp(mean).sum(), rtol=1e-5)
+    assert np.abs(merged.scores - other.scores).max() > 0.1
+
+
 def test_merge_does_not_depend_on_the_order_of_the_rows():
     index, view, truth, scores = scores_of(videos=7, views=4, classes=3)
     order = np.random.default_rng(1).permutation(len(index))

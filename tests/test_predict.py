@@ -127,18 +127,30 @@ def test_features(clips, model, kind, shape, file_format):
     assert arrays["frames"].tolist() == [11, 13, 15, 18]
 
 
+@pytest.mark.parametrize("kind,shape", [("clip", (7, 32)), ("map", (7, 4, 4, 4, 32))])
+def test_features_of_every_window(clips, model, kind, shape, capsys):
+    arguments = ["clips/one.mp4", f"checkpoint={model}", "--timeline", "output=out"]
+    assert main(arguments) == 0
+    windows = json.loads(Path("out/one_timeline.json").read_text())["windows"]
+    assert main([*arguments, f"predict.features={kind}"]) == 0
+    arrays = dict(np.load("out/one_features.npz"))
+    assert arrays["feature"].shape == shape
+    assert arrays["frames"].tolist() == [w["frames"] for w in windows]
+    assert arrays["seconds"] == pytest.approx(np.array([[w["start"], w["end"]] for w in windows]), abs=1e-3)
+
+
 @pytest.mark.parametrize(
     "arguments,message",
     [
         ([], "no video given"),
         (["--jsno", "clips"], "did you mean '--json'"),
         (["clips", "predict.views=three"], "CLIPSxCROPS"),
+        (["clips", "predict.views=ssv2-2x3"], "predict.views=ssv2-2x3 is a protocol of data.sampling=segment"),
         (["clips", "predict.features=cilp"], "did you mean 'clip'"),
         (["clips", "predict.features=clip", "predict.feature_format=csv"], "choose npz, safetensors"),
         (["clips", "predict.features=clip"], "output= is missing"),
         (["clips", "--timeline"], "output= is missing"),
         (["clips", "--timeline", "predict.hop_seconds=0", "output=out"], "above 0"),
-        (["clips", "--timeline", "predict.features=clip", "output=out"], "two different outputs"),
         (["camera:0", "clips"], "alone"),
         (["camera:0", "--timeline"], "has no end"),
         (["none.mp4"], "none.mp4"),

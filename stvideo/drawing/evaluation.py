@@ -1,9 +1,9 @@
-"""Pictures of an evaluation: the confusion matrix, the worst classes, accuracy against cost. From plain numbers."""
+"""Pictures of an evaluation: the confusion matrix and the worst classes. From plain numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,6 @@ from stvideo.drawing.text import INK, MUTED, font, plain, wrap, write
 
 MOST_NAMES = 40  # more classes are drawn without their names
 MOST_NUMBERS = 16  # more classes are drawn without numbers in the cells
-COLORS = ("#3b6fd4", "#d9480f", "#2b8a3e", "#9c36b5", "#b08900", "#0b7285", "#c2255c", "#495057")
-MARKERS = "osD^vPX*"
 RIGHT, WRONG = (43, 138, 62), (201, 42, 42)
 
 
@@ -83,7 +81,7 @@ def plot_confusion(path: Path, matrix: NDArray[np.int64], classes: Sequence[str]
             color = "white" if shares[row, column] > 0.55 else "#1c1e24"
             axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=color, fontsize=10)
     accuracy = f"{np.trace(matrix)} of {matrix.sum()} videos right"
-    axes.set_title(plain(f"{title}: {accuracy}" if title else accuracy, 90), loc="left", fontsize=12)
+    figure.suptitle(plain(f"{title}: {accuracy}" if title else accuracy, 90), x=0.02, ha="left", fontsize=12)
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
     save_figure(figure, path)
 
@@ -94,66 +92,6 @@ def _list_mistakes(axes: Axes, matrix: NDArray[np.int64], classes: Sequence[str]
     for line, (truth, guess, number) in enumerate(confusions(matrix, 24)):
         text = f"{number:>4}   {plain(classes[truth], 30)} → {plain(classes[guess], 30)}"
         axes.text(0, 0.955 - 0.038 * line, text, va="top", fontsize=9, transform=axes.transAxes)
-
-
-@dataclass(frozen=True)
-class Point:
-    """One measurement of a curve; ``error`` is half the width of its confidence interval."""
-
-    cost: float
-    accuracy: float
-    label: str = ""
-    error: float | None = None
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Measurements that belong together, such as one method at several keep rates."""
-
-    name: str
-    points: list[Point] = field(default_factory=list)
-    control: bool = False  # drawn gray and dashed, e.g. random dropping at equal cost
-
-
-def plot_curves(
-    path: Path, curves: Sequence[Curve], cost: str = "GMACs per view", accuracy: str = "top-1 (%)", title: str = ""
-) -> None:
-    """Accuracy against cost, a line per curve, a label at every point.
-
-    Args:
-        curves: what was measured; a curve of one point (such as the dense model) is a lone mark.
-        cost, accuracy: what the axes say.
-    """
-    figure = new_figure(8.2, 5.2)
-    axes = figure.subplots()
-    for number, curve in enumerate(curves):
-        color = "#868e96" if curve.control else COLORS[number % len(COLORS)]
-        points = sorted(curve.points, key=lambda point: point.cost)
-        x, y = [point.cost for point in points], [point.accuracy for point in points]
-        style = "--" if curve.control else "-"
-        marker = MARKERS[number % len(MARKERS)]
-        axes.plot(x, y, style, marker=marker, color=color, label=plain(curve.name, 40), linewidth=2, markersize=7)
-        for point in points:
-            if point.error is not None:
-                axes.errorbar(point.cost, point.accuracy, point.error, color=color, capsize=3, linewidth=1.2)
-            if point.label:
-                # Curves rise to the right: above left of a point and below right of it the paper is free.
-                offset, side = ((7, -13), "left") if curve.control else ((-6, 7), "right")
-                place = (point.cost, point.accuracy)
-                text = plain(point.label, 24)
-                axes.annotate(text, place, offset, textcoords="offset points", fontsize=9, color=color, ha=side)
-    axes.set_xlabel(plain(cost, 60))
-    axes.set_ylabel(plain(accuracy, 60))
-    axes.margins(0.13, 0.12)
-    axes.grid(color="#e5e8ee", linewidth=0.8)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    if title:
-        axes.set_title(plain(title, 80), loc="left", fontsize=12, fontweight="bold")
-    if curves:
-        axes.legend(frameon=False, loc="best")
-    save_figure(figure, path)
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,12 @@ from PIL import Image
 
 from stvideo.drawing.evaluation import (
     ClassRow,
-    Curve,
     Example,
-    Point,
     class_accuracy,
     confusion_matrix,
     confusions,
     draw_class_rows,
     plot_confusion,
-    plot_curves,
     save_picture,
     worst_class_rows,
     worst_classes,
@@ -59,18 +56,6 @@ def test_confusion_picture_of_any_number_of_classes(tmp_path, count):
 def test_confusion_picture_without_any_video(tmp_path):
     plot_confusion(tmp_path / "c.png", np.zeros((2, 2), np.int64), ["a", "b"])
     assert (tmp_path / "c.png").exists()
-
-
-def test_curves(tmp_path):
-    curves = [
-        Curve("dense", [Point(195.8, 78.0)]),
-        Curve("evit", [Point(100.0, 75.0, "0.5", 0.4), Point(131.0, 77.0, "0.7")]),
-        Curve("random", [Point(131.0, 73.0, "0.7")], control=True),
-    ]
-    plot_curves(tmp_path / "c.png", curves, title="x_y $")
-    plot_curves(tmp_path / "none.png", [])
-    colors = {tuple(c) for c in np.asarray(Image.open(tmp_path / "c.png").convert("RGB")).reshape(-1, 3)}
-    assert {(59, 111, 212), (217, 72, 15), (134, 142, 150)} <= colors  # every curve is there, the control in gray
 
 
 def test_worst_rows_take_confident_mistakes_first_and_leave_out_faultless_classes():

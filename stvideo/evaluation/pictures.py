@@ -1,0 +1,69 @@
+"""The pictures that an evaluation leaves beside its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stvideo.data.decode import UnreadableVideo, open_video
+from stvideo.drawing.evaluation import (
+    confusion_matrix,
+    draw_class_rows,
+    plot_confusion,
+    save_picture,
+    worst_class_rows,
+)
+from stvideo.errors import StvideoError
+
+FRAME_SIDE = 240  # pixels of the shorter side of the frames that are shown
+
+
+def write_evaluation_pictures(
+    folder: Path,
+    scores: NDArray[np.float32],
+    truth: NDArray[np.int64],
+    classes: Sequence[str],
+    path_of: Callable[[int], Path],
+    title: str = "",
+) -> list[Path]:
+    """Write confusion.png and, if there are mistakes, worst_classes.png.
+
+    Args:
+        scores: (V, K) class probabilities per video.
+        truth: (V,) true classes.
+        classes: K names.
+        path_of: gives the file of row v of ``scores``; its middle frame is shown.
+        title: what was measured, e.g. the checkpoint.
+
+    Returns:
+        The files written.
+
+    Raises:
+        StvideoError: a file cannot be written.
+    """
+
+    def middle_frame(row: int) -> NDArray[np.uint8] | None:
+        try:
+            with open_video(path_of(row)) as video:
+                size = FRAME_SIDE if video.short_side > FRAME_SIDE else None
+                return video.read([video.num_frames // 2], size=size)[0].numpy()
+        except UnreadableVideo:
+            return None  # the evaluation has told already, or the file has gone since
+
+    confusion, worst = folder / "confusion.png", folder / "worst_classes.png"
+    written = [confusion]
+    try:
+        matrix = confusion_matrix(truth, scores.argmax(axis=1), len(classes))
+        plot_confusion(confusion, matrix, classes, title)
+        rows = worst_class_rows(scores, truth, classes, middle_frame)
+        if rows:
+            save_picture(draw_class_rows(rows, f"Worst classes: {title}" if title else "Worst classes"), worst)
+            written.append(worst)
+        else:
+            worst.unlink(missing_ok=True)  # of an earlier, worse evaluation
+    except OSError as error:
+        raise StvideoError(f"{folder}: cannot be written: {error.strerror or error}") from None
+    return written
