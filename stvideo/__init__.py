@@ -10,6 +10,7 @@ from stvideo.models.factory import create_model, load_model, register_with_timm
 from stvideo.models.from_timm import from_timm
 from stvideo.models.registry import list_models
 from stvideo.reduction.base import apply_reduction, list_reductions, remove_reduction
+from stvideo.reduction.budget import set_budget
 from stvideo.tokens import Tokens, TokenTrace
 
 register_with_timm()
@@ -30,4 +31,5 @@ __all__ = [
     "load_checkpoint",
     "load_model",
     "remove_reduction",
+    "set_budget",
 ]

@@ -1,9 +1,9 @@
 """Cost and speed: the papers' tables, models side by side, the data pipeline, training.
 
     python -m stvideo.benchmark paper-tables            published figures beside counted and measured ones
-    python -m stvideo.benchmark MODEL|CONFIG ...        models side by side on this machine
+    python -m stvideo.benchmark MODEL|CONFIG ...        models side by side on this machine, also from video files
     python -m stvideo.benchmark data ...                how fast clips can be read
-    python -m stvideo.benchmark train ...               how fast training steps are, launch by launch
+    python -m stvideo.benchmark train CONFIG|MODEL ...  what each switch of training costs and saves
 
 Each has its own --help; for models: python -m stvideo.benchmark models --help.
 """

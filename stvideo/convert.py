@@ -1,14 +1,21 @@
-"""Turn any known checkpoint into this package's safetensors, with a model card beside it.
+"""Turn any known checkpoint into this package's safetensors or into ONNX, with a model card beside it.
 
     python -m stvideo.convert TimeSformer_divST_8x32_224_K400.pyth timesformer_k400.safetensors
     python -m stvideo.convert deit_small_patch16_224.pth deit_small.safetensors classes=imagenet_classes.txt
     python -m stvideo.convert evit.pth evit.safetensors model=evit_deit_small_patch16_224 keep_rate=0.7
     python -m stvideo.convert runs/k400_stvit best.safetensors
+    python -m stvideo.convert runs/k400_stvit best.onnx
+    python -m stvideo.convert evit_deit_small_patch16_224 speed_only.onnx keep_rate=0.5
 
 The source is a run folder, a .safetensors file of this package, or an upstream file: TimeSformer, DeiT, EViT, LV-ViT,
 timm's ViT and Swin, official Swin, STViT-R, torchvision's swin3d. Its model is told from names and shapes of the
 weights; model=NAME names it where that cannot work. Files are read without running any code from them. The result is
 loaded and compared with the source before the command ends. TARGET.md says what the file is.
+
+A target ending in .onnx is the network for other runtimes (pip install 'stvideo[onnx]'): input "clip", float32 (batch,
+3, frames, height, width), of the model's own size but any batch; output "logits". Class names, preprocessing and model
+are in the file's metadata under "stvideo", as JSON. It is written only if ONNX Runtime gives the model's own logits
+for random clips. For trying out a runtime's speed the source may be the name of a model; its weights are random then.
 
     model=NAME               one of stvideo.list_models()
     ARGUMENT=VALUE           any argument of the model: img_size, num_frames, layer_scale, keep_rate of a variant, ...
@@ -21,7 +28,7 @@ loaded and compared with the source before the command ends. TARGET.md says what
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,8 +39,9 @@ from torch import nn
 
 from stvideo import cli
 from stvideo.config import load_config
-from stvideo.errors import StvideoError
-from stvideo.macs import count_macs
+from stvideo.errors import StvideoError, nearest
+from stvideo.export import WEIGHTS_SUFFIX, OnnxSession, check_onnx, is_installed, onnx_files, require
+from stvideo.model_card import model_card
 from stvideo.models.checkpoints import (
     Checkpoint,
     LoadReport,
@@ -45,11 +53,12 @@ from stvideo.models.checkpoints import (
     save_model,
 )
 from stvideo.models.factory import create_model, load_model
+from stvideo.models.registry import list_models
 from stvideo.models.upstream import describe_upstream, published_preprocessing
 from stvideo.training.build import PREPROCESS
 from stvideo.training.run_folder import prepare_output, versions, write_atomically
 
-SUFFIX = ".safetensors"
+SUFFIX, ONNX_SUFFIX = ".safetensors", ".onnx"
 OF_THE_MODEL = ("num_frames", "img_size")  # preprocessing that is decided by the model's own arguments
 
 
@@ -73,9 +82,9 @@ def main(argv: list[str] | None = None) -> int:
             "example: python -m stvideo.convert weights.pth model.safetensors"
         )
     source, target = positional
-    report = convert(source, target, read_request(overrides))
+    report, files = convert_files(source, target, read_request(overrides))
     print(report.summary())
-    print(f"written: {target}, {card_path(Path(target))}")
+    print(f"written: {', '.join(map(str, files))}")
     return 0
 
 
@@ -119,30 +128,58 @@ def read_classes(path: Path) -> list[str]:
 
 
 def convert(source: str | Path, target: str | Path, request: Request | None = None) -> LoadReport:
-    """Write ``source`` as safetensors to ``target``, with a model card, and check the result.
+    """Write ``source`` as safetensors or ONNX to ``target``, with a model card, and check the result.
 
     Args:
-        source: any file or folder that `stvideo.load_checkpoint` knows.
-        target: a path that ends in ``.safetensors``.
+        source: any file or folder that `stvideo.load_checkpoint` knows; for ONNX also a name of `stvideo.list_models`.
+        target: a path that ends in ``.safetensors`` or ``.onnx``.
         request: model, arguments, preprocessing and classes to use instead of those that the source tells.
 
     Returns:
         What became of the weights.
 
     Raises:
-        StvideoError: the target exists, the source is not a checkpoint, or it does not hold every weight of the model.
+        StvideoError: the target exists, the source is not a checkpoint, it does not hold every weight of the model, or
+            ONNX Runtime computes anything else than the model.
     """
-    request = request or Request()
+    return convert_files(source, target, request or Request())[0]
+
+
+def convert_files(source: str | Path, target: str | Path, request: Request) -> tuple[LoadReport, list[Path]]:
+    """`convert`, which also says what files it has written."""
     target = Path(target)
     check_target(target, request.overwrite)
+    to_onnx = target.suffix == ONNX_SUFFIX
+    if to_onnx:
+        require("onnx", "onnxscript")
+    if to_onnx and str(source) in list_models() and not Path(source).exists():
+        model, metadata, report = untrained(str(source), request)
+    else:
+        model, metadata, report = load_source(source, target, request)
+    if len(metadata["classes"]) != model.num_classes:
+        raise StvideoError(f"{len(metadata['classes'])} class names for a head of {model.num_classes} classes")
+    metadata["source"]["converted_with"] = versions()
+    prepare_output(target.parent)
+    if to_onnx:
+        files = write_onnx(target, model.eval(), metadata)
+    else:
+        save_model(target, model, metadata)
+        compare(target, model)
+        files = [target]
+    write_atomically(card_path(target), model_card(target, model, metadata))
+    return report, [*files, card_path(target)]
+
+
+def load_source(source: str | Path, target: Path, request: Request) -> tuple[nn.Module, dict[str, Any], LoadReport]:
+    """The model in ``source`` with its weights, the metadata to save, and what became of the weights."""
+    if not Path(source).exists() and target.suffix == ONNX_SUFFIX:
+        raise StvideoError(f"{source}: no such checkpoint, and no model's name{nearest(str(source), list_models())}")
     checkpoint = read_checkpoint(source)
     if resolve_checkpoint(source).resolve() == target.resolve():
         raise StvideoError(f"{target}: source and target are the same file")
     model, metadata = rebuild(checkpoint, request)
     report = copy_weights(model, checkpoint, dict(checkpoint.state))
     check_complete(report, may_lack=r"(?!)")
-    if len(metadata["classes"]) != model.num_classes:
-        raise StvideoError(f"{len(metadata['classes'])} class names for a head of {model.num_classes} classes")
     if report.unexpected:
         names = ", ".join(report.unexpected[:4]) + (", ..." if len(report.unexpected) > 4 else "")
         cli.warn(f"{source}: the model has no place for {len(report.unexpected)} of its weights, left out: {names}")
@@ -150,20 +187,50 @@ def convert(source: str | Path, target: str | Path, request: Request | None = No
         "file": Path(checkpoint.path).name,
         "sha256": sha256(Path(checkpoint.path)),
         "loading": report.summary().removeprefix(f"{checkpoint.path}: "),
-        "converted_with": versions(),
     }
-    prepare_output(target.parent)
-    save_model(target, model, metadata)
-    compare(target, model)
-    write_atomically(card_path(target), model_card(target, model, metadata))
-    return report
+    return model, metadata, report
+
+
+def untrained(name: str, request: Request) -> tuple[nn.Module, dict[str, Any], LoadReport]:
+    """The model called ``name`` with random weights, for measuring speed; as `load_source`."""
+    if request.model is not None:
+        raise StvideoError(f"model={request.model}: the source, {name}, is a model's name already")
+    cli.warn(f"{name}: no checkpoint but a model's name, so the weights are random and good for measuring speed only")
+    model = create_model(name, **request.arguments)
+    metadata = describe({}, model, request)
+    metadata["source"] = {"file": None, "loading": "random weights"}
+    return model, metadata, LoadReport(name, missing=list(model.state_dict()))
+
+
+def write_onnx(target: Path, model: nn.Module, metadata: dict[str, Any]) -> list[Path]:
+    """Write an ONNX file and print how well ONNX Runtime agrees. Returns the files.
+
+    Raises:
+        StvideoError: it does not agree; nothing is left behind then.
+    """
+    print(f"{target}: tracing the model, then comparing it with ONNX Runtime (some minutes if large)", flush=True)
+    described = {"model": model_description(model), **metadata}
+    with onnx_files(model, target, described) as files:
+        if not is_installed("onnxruntime"):
+            cli.warn(f"{target}: not compared, onnxruntime is not installed; pip install 'stvideo[onnx]'")
+            return files
+        try:
+            difference = check_onnx(model, OnnxSession(files[0]))
+        except StvideoError as error:
+            raise StvideoError(f"{target}: not written: {error}") from None
+    if difference is None:
+        cli.warn(f"{target}: not compared, the model draws at random in every call")
+    else:
+        print(f"{target}: ONNX Runtime's logits of random clips are within {difference:.1e} of torch's")
+    return files
 
 
 def check_target(target: Path, overwrite: bool) -> None:
     """Raise `StvideoError` unless ``target`` can be written without losing anything."""
-    if target.suffix != SUFFIX:
-        raise StvideoError(f"{target}: the target must end in {SUFFIX}")
-    for path in (target, card_path(target)):
+    if target.suffix not in (SUFFIX, ONNX_SUFFIX):
+        raise StvideoError(f"{target}: the target must end in {SUFFIX} or {ONNX_SUFFIX}")
+    beside = [target.with_name(target.name + WEIGHTS_SUFFIX)] if target.suffix == ONNX_SUFFIX else []
+    for path in (target, card_path(target), *beside):
         if path.is_dir():
             raise StvideoError(f"{path}: is a folder; the target is a file")
         if path.exists() and not overwrite:
@@ -171,8 +238,8 @@ def check_target(target: Path, overwrite: bool) -> None:
 
 
 def card_path(target: Path) -> Path:
-    """Where the model card of ``target`` goes."""
-    return target.with_suffix(".md")
+    """Where the model card of ``target`` goes; a model may stand in one folder in both formats."""
+    return target.with_suffix(".md" if target.suffix == SUFFIX else ONNX_SUFFIX + ".md")
 
 
 def rebuild(checkpoint: Checkpoint, request: Request) -> tuple[nn.Module, dict[str, Any]]:
@@ -195,6 +262,11 @@ def rebuild(checkpoint: Checkpoint, request: Request) -> tuple[nn.Module, dict[s
     else:
         metadata = {key: value for key, value in known.items() if key != "model"}
         model = create_model(request.model, **{**_classes_of_head(checkpoint), **request.arguments})
+    return model, describe(metadata, model, request)
+
+
+def describe(metadata: dict[str, Any], model: nn.Module, request: Request) -> dict[str, Any]:
+    """``metadata`` with preprocessing and classes filled in: those of the request, else its own, else the published."""
     num_classes = int(model.num_classes)  # type: ignore[arg-type]
     own: dict[str, Any] = {
         "num_classes": num_classes,
@@ -208,7 +280,7 @@ def rebuild(checkpoint: Checkpoint, request: Request) -> tuple[nn.Module, dict[s
     if request.classes:
         metadata.setdefault("versions", versions())  # marks class names that mean something, which evaluation compares
     metadata["classes"] = request.classes or metadata.get("classes") or [f"class {i}" for i in range(num_classes)]
-    return model, metadata
+    return metadata
 
 
 def compare(target: Path, model: nn.Module) -> None:
@@ -228,49 +300,6 @@ def sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def model_card(target: Path, model: nn.Module, metadata: Mapping[str, Any]) -> str:
-    """What the file is, where it comes from, what it costs and how it is used, as Markdown."""
-    description = model_description(model)
-    shape: tuple[int, ...] = model.example_shape()  # type: ignore[operator]
-    gmacs = count_macs(model, shape).total
-    source, classes = metadata["source"], metadata["classes"]
-    parameters = sum(p.numel() for p in model.parameters())
-    arguments = ", ".join(f"{key}={value!r}" for key, value in description.get("arguments", {}).items())
-    reduction = "; ".join(
-        f"{method} ({', '.join(f'{key}={value!r}' for key, value in options.items()) or 'defaults'})"
-        for method, options in description["reduction"].items()
-    )
-    lines = [
-        f"# {target.stem}",
-        "",
-        f"- Model: `{description.get('name')}`" + (f" with {arguments}" if arguments else ""),
-        f"- Reduction: {reduction or 'none'}",
-        f"- Converted from `{source['file']}`, SHA-256 `{source['sha256']}`: {source['loading']}",
-        f"- Parameters: {parameters:,}",
-        f"- Cost: {gmacs:.4g} GMACs for one view, input {'x'.join(map(str, shape))} (batch, channels, frames, height, "
-        "width)",
-        f"- Classes: {len(classes)}, from {classes[0]!r} to {classes[-1]!r}" if classes else "- Classes: none",
-        "",
-        "## Preprocessing",
-        "",
-        *(f"- {key}: {value}" for key, value in metadata["preprocess"].items()),
-        "",
-        "## Use",
-        "",
-        "```python",
-        "import stvideo",
-        f'model, metadata = stvideo.load_model("{target.name}")',
-        "```",
-        "",
-        "```",
-        f"python -m stvideo.predict {'VIDEO' if shape[2] > 1 else 'IMAGE'} checkpoint={target.name}",
-        "```",
-        "",
-        "The licence of the weights is that of their source; this conversion does not change it.",
-    ]
-    return "\n".join(lines) + "\n"
 
 
 def _classes_of_head(checkpoint: Checkpoint) -> dict[str, int]:

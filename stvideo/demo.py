@@ -6,8 +6,9 @@
 
 Writes H.264 clips of eight motions, trains a small dense TimeSformer, the same with semantic tokens (STGM), with token
 reorganization (EViT), with random tokens kept at the cost of the STGM (the control), and on single frames, evaluates
-them all on unseen clips, draws token masks, and prints one table. Every step is one of the commands that anybody would
-type, and is printed. Started again, it goes on where it was.
+them all on unseen clips (with confusion matrices), sweeps EViT's keep rate over the dense weights against random tokens
+at equal cost, draws token masks and HTML pages, and prints one table. Every step is one of the commands that anybody
+would type, and is printed. Started again, it goes on where it was.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ MIN_DENSE_TOP1 = 90.0
 # Decoding runs beside training: threads that compete with it for the same cores slow such small networks down.
 THREADS = max(1, (os.cpu_count() or 1) // 2)
 STGM = "{layers: [1, 2], grid: [null, 3, 3]}"
+SWEEP = "sweep=keep_rate:0.8,0.6,0.4,0.25"
 
 
 @dataclass(frozen=True)
@@ -101,12 +103,14 @@ def run_demo(output: Path, size: Size, *, check: bool) -> int:
         train(contestant, output, size)
     for contestant in CONTESTANTS:
         evaluate(contestant, output)
+    sweep(output)
+    call("-m", "stvideo.compare", str(output / "stgm"), str(output / "random"))
     draw_masks(output)
     torch.set_num_threads(THREADS)
     speeds = side_by_side({c.name: load_model(output / c.name)[0] for c in CONTESTANTS}, batch_size=16)
     rows = [row(contestant, output, speeds[contestant.name]) for contestant in CONTESTANTS]
     print("\n" + save_table(rows, output), flush=True)
-    print(f"pictures: {output / 'pictures'}\n{time.monotonic() - started:.0f} seconds in all", flush=True)
+    print(f"\n{what_to_look_at(output)}\n{time.monotonic() - started:.0f} seconds in all", flush=True)
     return verdict(rows) if check else 0
 
 
@@ -134,6 +138,12 @@ def evaluate(contestant: Contestant, output: Path) -> None:
     call("-m", "stvideo.evaluate", CONFIG, f"data.root={output / 'data'}", f"checkpoint={output / contestant.name}")
 
 
+def sweep(output: Path) -> None:
+    """Accuracy against cost with the dense weights as they are: EViT at several keep rates, and random tokens."""
+    settings = [f"data.root={output / 'data'}", SWEEP, f"output={output / 'curve'}"]
+    call("-m", "stvideo.evaluate", CONFIG, str(output / "dense"), *settings)
+
+
 def draw_masks(output: Path) -> None:
     """Token masks of two unseen clips for every method."""
     clips = [str(output / "data" / "val" / motion / "000000.mp4") for motion in ("right", "toward")]
@@ -141,6 +151,17 @@ def draw_masks(output: Path) -> None:
         if contestant.pictures:
             target = output / "pictures" / contestant.name
             call("-m", "stvideo.visualize", *clips, f"checkpoint={output / contestant.name}", f"output={target}")
+
+
+def what_to_look_at(output: Path) -> str:
+    """The pictures and pages that were written, each with what it shows."""
+    shown = [
+        ("accuracy against cost, EViT and random tokens", output / "curve" / "sweep.png"),
+        *((f"confusion matrix, {c.title}", output / c.name / "confusion.png") for c in CONTESTANTS),
+        *((f"page to scrub through, {page.parent.name}", page) for page in sorted(output.glob("pictures/*/*.html"))),
+    ]
+    width = max(len(what) for what, _ in shown)
+    return "\n".join(f"{what:<{width}}  {path}" for what, path in shown if path.exists())
 
 
 def row(contestant: Contestant, output: Path, speed: Speed) -> dict[str, Any]:

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stvideo.parts import part
+
 
 class DropPath(nn.Module):
     """Drop a residual branch for whole clips (stochastic depth), rescaling the rest.
@@ -62,7 +64,11 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden_dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.act(self.fc1(x)))
+        hidden = self.fc1(x)
+        if hidden.requires_grad or torch.compiler.is_compiling():
+            return self.fc2(self.act(hidden))
+        # In place: a second buffer of the network's widest activation costs more than the GELU itself on a CPU.
+        return self.fc2(torch.ops.aten.gelu_(hidden))
 
 
 class Attention(nn.Module):
@@ -85,9 +91,13 @@ class Attention(nn.Module):
 
     def project_qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(R, L, C) -> query, key, value, each (R, h, L, d)."""
-        rows, length, dim = x.shape
-        qkv = self.qkv(x).view(rows, length, 3, self.num_heads, dim // self.num_heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        return self.split_heads(self.qkv(x))
+
+    def split_heads(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The projection (R, L, 3C) -> query, key, value, each (R, h, L, d); views of it but for a norm."""
+        rows, length, width = qkv.shape
+        heads = qkv.view(rows, length, 3, self.num_heads, width // (3 * self.num_heads))
+        q, k, v = heads.permute(2, 0, 3, 1, 4).unbind(0)
         return self.q_norm(q), self.k_norm(k), v
 
     def project_q(self, x: Tensor) -> Tensor:
@@ -115,6 +125,7 @@ class Attention(nn.Module):
         return self.attend(*self.project_qkv(x))
 
 
+@part("scores", reduction=True)
 def class_attention_row(q_class: Tensor, k: Tensor) -> Tensor:
     """Attention of the class token to every token, averaged over heads (EViT, section 3.1).
 
@@ -140,6 +151,26 @@ def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tenso
     return logits.softmax(dim=-1).mean(dim=1)
 
 
+@torch.no_grad()
+def fold_scale(linear: nn.Linear, scale: Tensor | float) -> None:
+    """Work a factor on the outputs of ``linear``, a number or one per channel (C,), into its weights."""
+    scale = torch.as_tensor(scale, dtype=linear.weight.dtype, device=linear.weight.device)
+    linear.weight.mul_(scale.reshape(-1, 1))
+    if linear.bias is not None:
+        linear.bias.mul_(scale)
+
+
+@torch.no_grad()
+def fold_linear(first: nn.Linear, second: nn.Linear) -> None:
+    """Make ``first`` do what ``second`` did after it: one product instead of two (exact, worked out in float64)."""
+    weight, bias = second.weight.double(), second.bias.double()
+    if first.bias is not None:
+        first.bias.copy_(weight @ first.bias.double() + bias)
+    else:
+        first.bias = nn.Parameter(bias.to(first.weight.dtype))
+    first.weight.copy_(weight @ first.weight.double())
+
+
 class PatchEmbed(nn.Module):
     """Cut every frame into patches and project them linearly."""
 
@@ -153,6 +184,7 @@ class PatchEmbed(nn.Module):
         return self.proj(frames).flatten(2).transpose(1, 2)
 
 
+@part("gather", reduction=True)
 def gather_tokens(x: Tensor, index: Tensor) -> Tensor:
     """Pick tokens by position. x (B, F, N, C), index (B, F, K) int64 -> (B, F, K, C).
 

@@ -7,6 +7,7 @@ Shape legend used across the package:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -111,6 +112,8 @@ class Tokens:
         fusions: how many fusions there have been.
         aligned: whether token n stands at the same place in every group, so that it can attend over time as it is.
         trace: the record being kept, or None when nobody asked for it.
+        joined: (B, F, P + N, C), each group's class tokens and patch tokens side by side, where ``prefix`` and
+            ``patches`` are views of such a tensor; else None.
     """
 
     patches: Tensor
@@ -120,15 +123,59 @@ class Tokens:
     fusions: int = 0
     aligned: bool = True
     trace: TokenTrace | None = None
+    joined: Tensor | None = None
 
     def replace(self, **changes: Any) -> Tokens:
         """A copy with some fields changed."""
+        if "patches" in changes or "prefix" in changes:
+            changes.setdefault("joined", None)
         return replace(self, **changes)
+
+    def sequences(self) -> Tensor:
+        """Each group's class tokens and patch tokens side by side, (B, F, P + N, C); a copy only where they are not."""
+        if self.joined is not None:
+            return self.joined
+        batch, groups, _, dim = self.patches.shape
+        if self.num_prefix == 0:
+            return self.patches
+        return torch.cat((self.prefix.expand(batch, groups, -1, dim), self.patches), dim=2)
+
+    def with_sequences(self, x: Tensor) -> Tokens:
+        """These tokens with new values (B, F, P + N, C), of which ``prefix`` and ``patches`` become views."""
+        count = self.num_prefix
+        return self.replace(prefix=x[:, :, :count], patches=x[:, :, count:], joined=x)
+
+    def split(self, clips: int) -> list[Tokens]:
+        """The batch in parts of at most ``clips`` clips; without a trace."""
+        if clips >= self.patches.shape[0]:
+            return [self]
+        patches, prefixes = self.patches.split(clips), self.prefix.split(clips)
+        indices = [None] * len(patches) if self.index is None else self.index.split(clips)
+        rows = zip(patches, prefixes, indices, strict=True)
+        return [self.replace(patches=x, prefix=prefix, index=index) for x, prefix, index in rows]
+
+    @staticmethod
+    def concatenate(parts: Sequence[Tokens]) -> Tokens:
+        """One batch of the clips of all ``parts``, which have the same shapes; without a trace."""
+        first = parts[0]
+        if len(parts) == 1:
+            return first
+        indices = [part.index for part in parts if part.index is not None]
+        return first.replace(
+            patches=torch.cat([part.patches for part in parts]),
+            prefix=torch.cat([part.prefix for part in parts]),
+            index=torch.cat(indices) if indices else None,
+        )
 
     @property
     def num_prefix(self) -> int:
         """P, the number of class tokens in front of each group."""
         return self.prefix.shape[2]
+
+    @property
+    def shares_prefix(self) -> bool:
+        """Whether several groups have their class tokens in common."""
+        return self.num_prefix > 0 and self.prefix.shape[1] != self.patches.shape[1]
 
     def indices(self) -> Tensor:
         """``index``, spelled out when the full grid stands. Returns (B, F, N) int64."""

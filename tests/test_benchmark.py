@@ -10,11 +10,13 @@ import sys
 
 import pytest
 import torch
+from PIL import Image
 
 import stvideo
 from stvideo import StvideoError, cli
 from stvideo.benchmark import main
-from stvideo.benchmarks import compare, paper_tables
+from stvideo.benchmarks import compare, paper_tables, textbook
+from stvideo.benchmarks.entrants import FORMS, enter
 from stvideo.benchmarks.paper_tables import NOT_HERE, choose_blocks, count_row, judge, measure_block
 from stvideo.benchmarks.published import PUBLISHED
 from stvideo.benchmarks.report import Column, Report, Section
@@ -173,7 +175,15 @@ def test_rows_are_chosen_by_name():
         (["configs/absent.yaml"], "neither a model nor a file"),
         (["deit_tiny_patch16_224", "keep_rate=0.5"], "stands in its quotes"),
         (["deit_tiny_patch16_224", "batch_sizes=0"], "batch_sizes=0: expected 1 or more"),
-        (["deit_tiny_patch16_224", "mode=backward"], "choose forward or train"),
+        (["deit_tiny_patch16_224", "mode=backward"], "choose forward, train, end_to_end"),
+        (["deit_tiny_patch16_224", "forms=eager,compield"], "no such form (did you mean 'compiled'?)"),
+        (["deit_tiny_patch16_224", "mode=train", "--optimize"], "the form optimized does not train"),
+        (["deit_tiny_patch16_224", "forms=onnx", "precision=bf16"], "the form onnx is float32"),
+        (["deit_tiny_patch16_224", "files=/videos"], "with mode=end_to_end only"),
+        (["deit_tiny_patch16_224", "--reference"], "has no form 'textbook'; that is for dense TimeSformers"),
+        (["timm:deit_tini_patch16_224"], "has no such model (did you mean 'deit_tiny_patch16_224'?)"),
+        (["timm:deit_tiny_patch16_224 evit.keep_rate=0.7"], "takes no reductions; compare it with ours"),
+        (["timm:deit_tiny_patch16_224", "num_frames=4"], "num_frames must be 1"),
         (["deit_tiny_patch16_224", "device=abacus"], "no such kind of device"),
         (["deit_tiny_patch16_224 evit.keep_rate"], "cannot read 'evit.keep_rate'"),
         (["deit_tiny_patch16_224", "+evitt"], "cannot read 'evitt' (did you mean 'evit'?)"),
@@ -217,6 +227,8 @@ def test_help_names_every_setting(capsys, arguments, settings):
     shown = capsys.readouterr().out
     for name in settings.__dataclass_fields__:
         assert f"{name}=" in shown or name in ("img_size", "num_classes")
+    if settings is compare.Settings:
+        assert all(f"\n    {form} " in shown for form in FORMS)
     assert "{" not in shown
 
 
@@ -294,10 +306,16 @@ def test_side_by_side(tmp_path, capsys, mode):
     assert main(arguments) == 0
     shown = capsys.readouterr().out
     assert (tmp_path / "benchmark.txt").read_text() in shown
+    assert Image.open(tmp_path / "benchmark.png").size[0] > 800
     content = json.loads((tmp_path / "benchmark.json").read_text())
     assert content["machine"]["torch"] == torch.__version__
-    assert [section["key"] for section in content["sections"]] == ["batch-1", "batch-3"]
-    for batch, section in zip((1, 3), content["sections"], strict=True):
+    sections = {section["key"]: section for section in content["sections"]}
+    races = [sections.pop("batch-1"), sections.pop("batch-3")]
+    assert list(sections) == (["own-cost-batch-1", "own-cost-batch-3"] if mode == "forward" else [])
+    for section in sections.values():
+        assert {"scores", "top-k", "gather", "fusion", "in all"} <= {row["part"] for row in section["rows"]}
+        assert {row["model"] for row in section["rows"]} == {"+evit.keep_rate=0.5"}
+    for batch, section in zip((1, 3), races, strict=True):
         dense, reduced = section["rows"]
         assert dense["speedup"] is None
         assert len(dense["rounds"]) == len(reduced["rounds"]) == 2
@@ -312,12 +330,77 @@ def test_side_by_side(tmp_path, capsys, mode):
             assert (row["p50"] is not None) == (batch == 1)
             assert (row["saved_mib"] is not None) == (mode == "train")
     if mode == "train":
-        dense, reduced = content["sections"][1]["rows"]
+        dense, reduced = races[1]["rows"]
         assert reduced["saved_mib"] < dense["saved_mib"]
+
+
+def test_forms_of_a_model_race_in_the_same_rounds(tmp_path):
+    dense, evit = f"timesformer_tiny_patch16_224 {TINY}".replace("depth=4", "depth=1"), "+evit.layers=[0]"
+    arguments = [dense, evit, "--reference", "--optimize", "forms=eager,onnx"]
+    assert main([*arguments, "batch_sizes=2", "rounds=2", f"output={tmp_path}"]) == 0
+    rows = json.loads((tmp_path / "benchmark.json").read_text())["sections"][0]["rows"]
+    assert [(row["model"], row["form"]) for row in rows] == [
+        *((dense, form) for form in ("textbook", "eager", "optimized", "onnx")),
+        *((evit, form) for form in ("eager", "optimized", "onnx")),
+    ]
+    of = {(row["model"] == dense, row["form"]): row for row in rows}
+    assert of[True, "optimized"]["gmacs"] < of[True, "eager"]["gmacs"] == pytest.approx(of[True, "textbook"]["gmacs"])
+    for form in ("eager", "optimized", "onnx"):
+        base, reduced = of[True, form], of[False, form]
+        ratios = [a / b for a, b in zip(base["rounds"], reduced["rounds"], strict=True)]
+        assert reduced["speedup"]["median"] == pytest.approx(statistics.median(ratios))
+        assert reduced["theory"] == pytest.approx(base["gmacs"] / reduced["gmacs"])
+        in_all = [a / b for a, b in zip(rows[0]["rounds"], reduced["rounds"], strict=True)]
+        assert reduced["in_all"]["median"] == pytest.approx(statistics.median(in_all))
+        assert base["speedup"] is None
+
+
+@pytest.mark.parametrize("form", ["eager", "optimized", "exported", "onnx", "textbook"])
+def test_every_form_computes_the_same(form):
+    (target,) = parse_targets([f"timesformer_tiny_patch16_224 {TINY.replace('depth=4', 'depth=2')}"])
+    model = target.build({})
+    (entrant,), notes = enter(target, model, [form], precision="fp32", device=torch.device("cpu"))
+    clip = torch.randn(3, *entrant.clip_shape)
+    with torch.inference_mode():
+        assert torch.allclose(entrant.run(clip), model.eval()(clip), atol=1e-4)
+    assert (entrant.form, entrant.num_classes, notes) == (form, 3, [])
+
+
+@pytest.mark.slow  # the compiler takes half a minute for each
+def test_every_compiled_model_is_compiled_at_every_batch_size(tmp_path):
+    """More models and shapes than torch.compile keeps by default, beyond which it would run the rest as they are."""
+    tiny = TINY.replace("depth=4", "depth=1")
+    arguments = [f"timesformer_tiny_patch16_224 {tiny}", "+evit.keep_rate=0.5 evit.layers=[0]"]
+    options = ["forms=compiled,optimized-compiled", "batch_sizes=1,2", "rounds=1", f"output={tmp_path}"]
+    with torch._dynamo.config.patch(recompile_limit=1):
+        assert main([*arguments, *options]) == 0
+    sections = json.loads((tmp_path / "benchmark.json").read_text())["sections"]
+    assert [section["key"] for section in sections] == ["batch-1", "batch-2"]  # parts are heard of in eager models only
+    for section in sections:
+        assert [row["form"] for row in section["rows"]] == ["compiled", "optimized-compiled"] * 2
+        assert all(row["seconds"] for row in section["rows"])
+
+
+def test_timm_s_own_model_may_come_first(tmp_path):
+    small = "img_size=32 embed_dim=32 depth=4 num_heads=2 num_classes=3"
+    arguments = [f"timm:deit_tiny_patch16_224 {small}", f"deit_tiny_patch16_224 {small} evit.keep_rate=0.5"]
+    assert main([*arguments, "--optimize", "batch_sizes=2", "rounds=2", f"output={tmp_path}"]) == 0
+    content = json.loads((tmp_path / "benchmark.json").read_text())
+    timm, eager, optimized = content["sections"][0]["rows"]
+    assert [timm["form"], eager["form"], optimized["form"]] == ["eager", "eager", "optimized"]
+    ratios = [a / b for a, b in zip(timm["rounds"], optimized["rounds"], strict=True)]  # timm's has that one form only
+    assert optimized["speedup"]["median"] == pytest.approx(statistics.median(ratios))
+    assert any("has no form 'optimized'" in note for note in content["notes"])
+
+
+def test_the_textbook_is_missed_by_its_name(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(textbook, "REFERENCE", tmp_path / "reference_timesformer.py")
+    with pytest.raises(StvideoError, match="run the benchmark in a checkout of the repository"):
+        main([f"timesformer_tiny_patch16_224 {TINY}", "--reference", "batch_sizes=1"])
 
 
 def test_a_single_reduced_model_is_compared_with_its_dense_one(capsys):
     assert main([f"evit_deit_tiny_patch16_224 {TINY} keep_rate=0.5", "rounds=1", "batch_sizes=2"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.partition("where the forward pass goes")[0].splitlines()
     names = [line.split()[0] for line in lines if "deit_tiny" in line and not line.startswith("-")]
     assert names == ["deit_tiny_patch16_224", "evit_deit_tiny_patch16_224"]

@@ -16,6 +16,7 @@ GMACS = {
     "k400_timesformer": 195.8,
     "ssv2_timesformer": 195.8,
     "k400_evit": 131.3,
+    "k400_evit_any_budget": 131.3,
     "k400_stvit": 80.0,
     "ssv2_stvit": 80.0,
 }

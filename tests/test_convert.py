@@ -2,14 +2,17 @@
 
 import argparse
 import hashlib
+import re
+import sys
 
 import pytest
 import timm
 import torch
 
 import stvideo
-from stvideo import StvideoError, cli, load_model
+from stvideo import StvideoError, cli, export, load_model
 from stvideo.convert import convert, main, read_request
+from stvideo.export import OnnxSession
 from stvideo.models.checkpoints import read_checkpoint, save_model
 
 DEIT = "deit_tiny_patch16_224"
@@ -167,3 +170,84 @@ def test_the_command_ends_with_one_line_and_status_2(tmp_path, monkeypatch, caps
     error = capsys.readouterr().err
     assert error.startswith("stvideo: error: ")
     assert error.count("\n") == 1
+
+
+def run_file(folder):
+    """A trained model's file, as small as they come; (path, the model, what was saved with it)."""
+    model = stvideo.create_model(
+        "evit_timesformer_tiny_patch16_224",
+        **dict(embed_dim=32, depth=2, num_heads=2, num_classes=3, num_frames=2, img_size=32, layers=(0,)),
+        keep_rate=0.5,
+    )
+    preprocess = {"img_size": 32, "num_frames": 2, "color_order": "bgr", "mean": [0.4] * 3, "std": [0.2] * 3}
+    said = {"classes": ["x", "y", "z"], "preprocess": preprocess, "step": 17}
+    save_model(folder / "run.safetensors", model, said)
+    return folder / "run.safetensors", model.eval(), said
+
+
+def test_onnx_says_what_it_is_and_gives_the_same_logits(tmp_path, capsys):
+    source, model, said = run_file(tmp_path)
+    assert main([str(source), str(tmp_path / "out.onnx")]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"ONNX Runtime's logits of random clips are within \d\.\de-0\d of torch's", printed)
+    assert f"written: {tmp_path}/out.onnx, {tmp_path}/out.onnx.md" in printed
+    session = OnnxSession(tmp_path / "out.onnx")
+    assert {key: session.metadata[key] for key in said} == said
+    assert session.metadata["model"]["name"] == "timesformer_tiny_patch16_224"
+    assert session.metadata["model"]["reduction"]["evit"]["keep_rate"] == 0.5
+    assert session.metadata["source"]["sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
+    for batch in (1, 2, 5):
+        clip = torch.randn(batch, 3, 2, 32, 32)
+        with torch.no_grad():
+            assert torch.allclose(torch.from_numpy(session(clip.numpy())), model(clip), atol=1e-4)
+
+    # The card's own lines, run on the pixels of a batch of clips.
+    code = re.search(r"```python\n(.*?)```", (tmp_path / "out.onnx.md").read_text(), re.DOTALL)[1]
+    frames = torch.randint(0, 256, (2, 2, 32, 32, 3), dtype=torch.uint8)
+    code = code.replace('"out.onnx"', repr(str(tmp_path / "out.onnx"))).replace("frames = ...", "frames = pixels")
+    names = {"pixels": frames.numpy()}
+    exec(code, names)
+    with torch.no_grad():
+        expected = model(((frames / 255 - 0.4) / 0.2).permute(0, 4, 1, 2, 3))
+    assert torch.allclose(torch.from_numpy(names["logits"]), expected, atol=1e-4)
+
+    with pytest.raises(StvideoError, match=r"out\.onnx: exists already"):
+        main([str(source), str(tmp_path / "out.onnx")])
+    with pytest.raises(StvideoError, match="give the checkpoint that it was made from"):
+        load_model(tmp_path / "out.onnx")
+    assert read_checkpoint(source).metadata == {**said, "model": read_checkpoint(source).metadata["model"]}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.onnx", "out.onnx.md", "run.safetensors"]
+
+
+def test_onnx_that_does_not_agree_is_not_written(tmp_path, monkeypatch):
+    source, _, _ = run_file(tmp_path)
+    monkeypatch.setattr(export, "TOLERANCE", 0.0)
+    with pytest.raises(StvideoError, match=r"out\.onnx: not written: ONNX Runtime's logits"):
+        main([str(source), str(tmp_path / "out.onnx")])
+    assert [path.name for path in tmp_path.iterdir()] == ["run.safetensors"]
+
+
+def test_onnx_of_a_model_by_name_has_random_weights_and_says_so(tmp_path, capsys):
+    size = ["embed_dim=32", "depth=1", "num_heads=2", "num_classes=3", "img_size=32", "layers=[0]"]
+    assert main(["evit_deit_tiny_patch16_224", str(tmp_path / "speed.onnx"), *size, "keep_rate=0.5"]) == 0
+    assert "the weights are random" in capsys.readouterr().err
+    assert "Not trained: random weights" in (tmp_path / "speed.onnx.md").read_text()
+    session = OnnxSession(tmp_path / "speed.onnx")
+    assert session.shape == (3, 1, 32, 32)
+    assert session.metadata["model"]["reduction"]["evit"]["keep_rate"] == 0.5
+    with pytest.raises(StvideoError, match="did you mean 'deit_tiny_patch16_224'"):
+        main(["deit_tiny_patch16_22", str(tmp_path / "other.onnx")])
+    with pytest.raises(StvideoError, match="no such checkpoint"):  # a checkpoint of random weights helps nobody
+        main(["deit_tiny_patch16_224", str(tmp_path / "other.safetensors")])
+
+
+def test_without_the_onnx_packages(tmp_path, monkeypatch, capsys):
+    source, _, _ = run_file(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "onnxruntime", None)
+        assert main([str(source), str(tmp_path / "out.onnx")]) == 0
+    assert "not compared, onnxruntime is not installed; pip install 'stvideo[onnx]'" in capsys.readouterr().err
+    assert OnnxSession(tmp_path / "out.onnx").metadata["classes"] == ["x", "y", "z"]
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(StvideoError, match=r"onnxscript is not installed; pip install 'stvideo\[onnx\]'"):
+        main([str(source), str(tmp_path / "other.onnx")])

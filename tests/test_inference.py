@@ -104,6 +104,15 @@ def test_a_file_without_preprocessing_says_so(tmp_path, capsys):
     assert "does not say how its input was prepared" in capsys.readouterr().err
 
 
+def test_an_official_file_without_a_head_is_refused(tmp_path):
+    model = stvideo.create_model("timesformer_tiny_patch16_224", num_classes=3, num_frames=4, img_size=32,
+                                 embed_dim=64, depth=2, num_heads=1)  # fmt: skip
+    state = {f"model.{name}": value for name, value in model.state_dict().items() if not name.startswith("head.")}
+    torch.save({"model_state": state}, tmp_path / "official.pyth")
+    with pytest.raises(StvideoError, match=r"no classification head.*init=PATH"):
+        load_predictor([f"checkpoint={tmp_path / 'official.pyth'}"])
+
+
 @pytest.mark.parametrize(
     "override,message",
     [("data.flip=false", "has no effect here"), ("model.name=x", "only model.reduction"), ("nonsense=1", "unknown key"),

@@ -25,12 +25,15 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
     }
     if device.type == "cuda":
         found["cuda"] = torch.version.cuda
+        found["float32_products"] = torch.get_float32_matmul_precision()  # "highest" is without TF32
     return found
 
 
 def machine_line(machine: dict[str, Any]) -> str:
     """The same as one line for people."""
     cuda = f", CUDA {machine['cuda']}" if machine.get("cuda") else ""
+    if machine.get("float32_products", "highest") != "highest":
+        cuda += f", float32 products in {machine['float32_products']!r} precision"
     return (
         f"{machine['processor']}, {machine['threads']} of {machine['cores']} cores used, "
         f"torch {machine['torch']}{cuda}, Python {machine['python']}, stvideo {machine['stvideo']}"

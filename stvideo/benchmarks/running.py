@@ -15,9 +15,10 @@ def random_clip(shape: tuple[int, ...], device: torch.device) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
 
 
-def forward_call(model: nn.Module, clip: Tensor, precision: str = "fp32") -> Callable[[], Any]:
-    """Inference on ``clip``."""
-    model.eval()
+def forward_call(model: Callable[[Tensor], Any], clip: Tensor, precision: str = "fp32") -> Callable[[], Any]:
+    """Inference on ``clip``; a module is in evaluation mode afterwards."""
+    if isinstance(model, nn.Module):
+        model.eval()
 
     def call() -> Any:
         with torch.inference_mode(), mixed_precision(clip.device, precision):
@@ -48,6 +49,20 @@ def training_call(
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+
+    return call
+
+
+def backward_call(model: nn.Module, clip: Tensor, precision: str = "fp32") -> Callable[[], Any]:
+    """Forward and backward on ``clip``, into gradients that are there already: what activations need is then all that
+    a call adds to memory. The gradients are left behind."""
+    model.train()
+    labels = torch.zeros(len(clip), dtype=torch.long, device=clip.device)
+
+    def call() -> None:
+        with mixed_precision(clip.device, precision):
+            loss = nn.functional.cross_entropy(model(clip).float(), labels)
+        loss.backward()
 
     return call
 

@@ -7,6 +7,7 @@ timesformer_base_patch16_224                               a name of stvideo.lis
 configs/k400_stvit.yaml                                    a configuration (its weights are random here)
 "configs/k400_evit.yaml model.reduction.evit.keep_rate=0.5"
 runs/k400_stvit                                            a run folder or a .safetensors or .pyth file
+timm:deit_small_patch16_224                                timm's own model of that name, as timm runs it
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 import yaml
 from torch import nn
 
+from stvideo.benchmarks.timm_models import TIMM, build_timm
 from stvideo.config import load_config
 from stvideo.errors import StvideoError, nearest
 from stvideo.models.factory import create_model, load_model
@@ -35,7 +37,8 @@ class Target:
     """One side of a comparison.
 
     Attributes:
-        label: what the user wrote, for the tables.
+        label: what stands for all of it, as on the command line.
+        written: the same as the user wrote it, which may begin with a ``+``; for the tables.
         source: a model name or a path.
         settings: ``key=value`` for the configuration, if that is what ``source`` is.
         arguments: for the model's constructor.
@@ -49,6 +52,12 @@ class Target:
     arguments: dict[str, Any] = field(default_factory=dict)
     reductions: dict[str, dict[str, Any]] = field(default_factory=dict)
     dense: bool = False
+    written: str = ""
+
+    @property
+    def short(self) -> str:
+        """As it was written."""
+        return self.written or self.label
 
     def build(self, common: dict[str, Any]) -> nn.Module:
         """The model, on the default device.
@@ -59,6 +68,8 @@ class Target:
         Raises:
             StvideoError: unknown name, setting or value, or an unreadable file.
         """
+        if self.source.startswith(TIMM):
+            return build_timm(self.source.removeprefix(TIMM), {**common, **self.arguments})
         if self.source.endswith((".yaml", ".yml")):
             model = self._from_config(common)
         elif self.source in list_models():
@@ -90,6 +101,7 @@ def parse_targets(texts: Sequence[str]) -> list[Target]:
             targets.append(_parse(f"{targets[0].label} {text[1:].strip()}"))
         else:
             targets.append(_parse(text))
+        targets[-1].written = text
     if not targets:
         raise StvideoError(
             "nothing to compare; example: python -m stvideo.benchmark deit_small_patch16_224 +evit.keep_rate=0.7"
@@ -124,13 +136,19 @@ def _parse(text: str) -> Target:
     source, *changes = words
     known = list_models()
     is_config = source.endswith((".yaml", ".yml"))
-    if source not in known and not Path(source).exists():
+    is_timm = source.startswith(TIMM)
+    if source not in known and not is_timm and not Path(source).exists():
         hint = "" if "/" in source or is_config else nearest(source, known)
         raise StvideoError(f"{source}: neither a model{hint} nor a file; see stvideo.list_models()")
     target = Target(text, source)
     for change in changes:
         key, has_value, value = change.partition("=")
         method, is_option, option = key.partition(".")
+        if is_timm and method in list_reductions():
+            raise StvideoError(
+                f"{text!r}: timm's model takes no reductions; compare it with ours: "
+                f'{source} "{source.removeprefix(TIMM)} {change}"'
+            )
         if is_config and has_value and method not in list_reductions():
             target.settings.append(change)
         elif method in list_reductions() and ((is_option == "." and has_value) or change == method):

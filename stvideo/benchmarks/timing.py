@@ -9,11 +9,14 @@ import gc
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+
+MOST_WARM_UPS = 100
 
 
 @dataclass
@@ -70,14 +73,18 @@ def race(
     rounds: int,
     device: torch.device,
     each_call: bool = False,
+    on_round: Callable[[], None] = lambda: None,
 ) -> list[Timing]:
     """Time every contestant once per round, in an order that rotates.
 
+    Python's garbage collector runs between the rounds and rests in them.
+
     Args:
-        contestants: what to time; first each is called twice without counting.
+        contestants: what to time; first each is called without counting, see `_warm_up`.
         rounds: how often.
         device: whose queue is waited for.
         each_call: wait after every single call and keep its time (latency); else the queue stays full.
+        on_round: called after every round, for a progress bar.
 
     Returns:
         One `Timing` per contestant. One that ran out of memory has no times, and says so.
@@ -86,23 +93,26 @@ def race(
     repeats = []
     for contestant, timing in zip(contestants, timings, strict=True):
         try:
-            for _ in range(2):
-                once = _timed(contestant.run, 1, device, each_call)[0]
+            once = _warm_up(contestant, device)
             repeats.append(max(1, math.ceil(contestant.min_seconds / max(once, 1e-9))))
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             timing.failure = "out of memory"
             repeats.append(0)
+            if device.type == "cuda":
+                torch.cuda.empty_cache()  # what it had taken is wanted by the others
     alive = [i for i, timing in enumerate(timings) if timing.failure is None]
     for number in range(rounds):
         gc.collect()
         shift = number % max(len(alive), 1)
-        for i in alive[shift:] + alive[:shift]:
-            calls = _timed(contestants[i].run, repeats[i], device, each_call)
-            timings[i].rounds.append(sum(calls) / repeats[i])
-            if each_call:
-                timings[i].calls += calls
+        with _without_garbage_collection():
+            for i in alive[shift:] + alive[:shift]:
+                calls = _timed(contestants[i].run, repeats[i], device, each_call)
+                timings[i].rounds.append(sum(calls) / repeats[i])
+                if each_call:
+                    timings[i].calls += calls
+        on_round()
     return timings
 
 
@@ -129,6 +139,32 @@ def synchronize(device: torch.device) -> None:
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether ``error`` says that memory, of a GPU or of the host, did not suffice."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _warm_up(contestant: Contestant, device: torch.device) -> float:
+    """Call it once for what happens only then (compilation, choice of kernels), then for as long as a round will take.
+
+    A GPU raises its clock under load, and graphs are recorded in the second or third call.
+
+    Returns:
+        Seconds of the fastest call but the first.
+    """
+    _timed(contestant.run, 1, device, True)
+    seconds = _timed(contestant.run, 1, device, True)
+    while sum(seconds) < contestant.min_seconds and len(seconds) < MOST_WARM_UPS:
+        seconds += _timed(contestant.run, 1, device, True)
+    return min(seconds)
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _timed(run: Callable[[], Any], repeats: int, device: torch.device, each_call: bool) -> list[float]:

@@ -7,15 +7,13 @@ shapes, with nothing between them, are as fast as this machine does that arithme
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
-
-from stvideo.macs import to_meta
 
 Shape = tuple[int, int, int]
 """(rows, in features, out features) of one linear layer's product."""
@@ -35,30 +33,34 @@ class _LinearShapes(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def linear_shapes(model: nn.Module, shape: tuple[int, ...]) -> Counter[Shape]:
-    """How often each product occurs in one forward pass; nothing is computed.
-
-    Args:
-        model: any module that takes one tensor.
-        shape: of the whole batch.
-    """
-    meta = to_meta(model).float().eval()
-    with torch.no_grad(), _LinearShapes() as shapes:
-        meta(torch.empty(shape, device="meta"))
+def linear_shapes(run: Callable[[], Any]) -> Counter[Shape]:
+    """How often each product occurs in ``run``, which is called once: as the device really does them, a large batch in
+    several passes where the model chooses so."""
+    with _LinearShapes() as shapes:
+        run()
     return shapes.counts
 
 
-def product_call(
-    shape: Shape, device: torch.device, precision: str = "fp32", training: bool = False
-) -> Callable[[], Any]:
-    """A function that multiplies random matrices of ``shape``.
+def product_calls(
+    shapes: Sequence[Shape], device: torch.device, precision: str = "fp32", training: bool = False
+) -> list[Callable[[], Any]]:
+    """For each shape a function that multiplies random matrices of it.
+
+    The inputs of all of them are cut from one piece of memory: at a large batch each is hundreds of megabytes.
 
     Args:
         training: also the two products of the backward pass, for the input's and the weight's gradient.
     """
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    largest = max((rows * inner for rows, inner, _ in shapes), default=0)
+    numbers = torch.randn(largest, device=device).to(dtype)
+    return [_product_call(numbers, shape, training) for shape in shapes]
+
+
+def _product_call(numbers: Tensor, shape: Shape, training: bool) -> Callable[[], Any]:
     rows, inner, outer = shape
-    x = torch.randn(rows, inner, device=device, dtype=dtype)
+    device, dtype = numbers.device, numbers.dtype
+    x = numbers[: rows * inner].view(rows, inner)
     weight = torch.randn(outer, inner, device=device, dtype=dtype)
     bias = torch.zeros(outer, device=device, dtype=dtype)
 

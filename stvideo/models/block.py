@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from stvideo.layers import Attention, DropPath, LayerScale, Mlp, class_attention_row
+from stvideo.layers import Attention, DropPath, LayerScale, Mlp, class_attention_row, fold_scale
+from stvideo.parts import part
 from stvideo.reduction.base import AttentionInfo, Reduction
 from stvideo.tokens import Tokens
 
@@ -45,22 +46,32 @@ class Block(nn.Module):
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
         self.attn = Attention(dim, num_heads, qkv_bias, qk_norm, norm_eps)
-        self.ls1 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
+        self.ls1: nn.Module = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
         self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
-        self.ls2 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
+        self.ls2: nn.Module = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
         self.drop_path = DropPath(drop_path_rate, residual_scale)
+
+    def fold(self) -> None:
+        """Work the constant factors on both branches into the projections before them; for inference only."""
+        for linear, scale in ((self.attn.proj, self.ls1), (self.mlp.fc2, self.ls2)):
+            if isinstance(scale, LayerScale):
+                fold_scale(linear, scale.gamma)
+            fold_scale(linear, self.drop_path.scale)
+        self.ls1, self.ls2, self.drop_path = nn.Identity(), nn.Identity(), DropPath()
 
     def mix_time(self, tokens: Tokens) -> Tokens:
         """Attention over time with its residual; nothing here."""
         return tokens
 
+    @part("spatial attention")
     def mix_space(self, tokens: Tokens, needs: frozenset[str] = NO_NEEDS) -> tuple[Tokens, AttentionInfo]:
         """Attention within each group with its residual, and the by-products that ``needs`` names."""
-        prefix, patches = tokens.prefix, tokens.patches
-        batch, groups, _, dim = patches.shape
+        batch, groups = tokens.patches.shape[:2]
         count = tokens.num_prefix
-        x = torch.cat((prefix.expand(batch, groups, count, dim), patches), dim=2) if count else patches
+        x = tokens.sequences()
+        if not tokens.shares_prefix:
+            tokens = tokens.with_sequences(x)
         q, k, v = self.attn.project_qkv(self.norm1(x.flatten(0, 1)))
         out = self.drop_path(self.ls1(self.attn.attend(q, k, v)).view(x.shape))
 
@@ -68,26 +79,39 @@ class Block(nn.Module):
         if "class_attention" in needs:
             info.class_attention = class_attention_row(q[:, :, :1], k)[:, count:].view(batch, groups, -1)
         if "keys" in needs:
-            info.keys = k[:, :, count:].transpose(1, 2).flatten(2).view(patches.shape)
+            info.keys = k[:, :, count:].transpose(1, 2).flatten(2).view(tokens.patches.shape)
         return self.add_residual(tokens, out), info
 
     def add_residual(self, tokens: Tokens, out: Tensor) -> Tokens:
         """Add (B, F, P + N, C) to the tokens; a class token that the groups share gets their average."""
+        if tokens.joined is not None:
+            return tokens.with_sequences(tokens.joined + out)
         count = tokens.num_prefix
         out_prefix = out[:, :, :count]
         if tokens.prefix.shape[1] != out.shape[1]:
             out_prefix = out_prefix.mean(dim=1, keepdim=True)
         return tokens.replace(prefix=tokens.prefix + out_prefix, patches=tokens.patches + out[:, :, count:])
 
+    @part("feed-forward")
     def feed_forward(self, tokens: Tokens, scale: nn.Module | None = None) -> Tokens:
         """The feed-forward part with its residual, optionally scaled."""
 
-        def update(x: Tensor) -> Tensor:
+        def branch(x: Tensor) -> Tensor:
             out = self.ls2(self.mlp(self.norm2(x)))
-            return x + self.drop_path(out if scale is None else scale(out))
+            return out if scale is None else scale(out)
 
-        prefix = update(tokens.prefix) if tokens.num_prefix else tokens.prefix
-        return tokens.replace(prefix=prefix, patches=update(tokens.patches))
+        prefix, patches = tokens.prefix, tokens.patches
+        if not tokens.shares_prefix:
+            x = tokens.sequences()
+            return tokens.with_sequences(x + self.drop_path(branch(x)))
+        if not torch.compiler.is_compiling() and patches.numel() < self.mlp.fc1.weight.numel():
+            # One product for all of few tokens: reading the weights once more costs more than copying the tokens.
+            rows = branch(torch.cat((prefix.reshape(-1, prefix.shape[-1]), patches.reshape(-1, patches.shape[-1]))))
+            split = prefix.shape[0] * prefix.shape[1] * prefix.shape[2]
+            prefix_out, patches_out = rows[:split].view(prefix.shape), rows[split:].view(patches.shape)
+        else:
+            prefix_out, patches_out = branch(prefix), branch(patches)
+        return tokens.replace(prefix=prefix + self.drop_path(prefix_out), patches=patches + self.drop_path(patches_out))
 
     def forward(self, tokens: Tokens, layer: int, mid: Sequence[Reduction] = ()) -> Tokens:
         """Attention, then the reductions of the ``mid`` slot, then the feed-forward part."""

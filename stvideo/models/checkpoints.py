@@ -101,17 +101,23 @@ def resolve_checkpoint(path: str | Path) -> Path:
     raise StvideoError(f"{path}: no checkpoint in this folder (looked for {WEIGHTS_NAME}, best/ and last/)")
 
 
-def save_model(path: str | Path, model: nn.Module, metadata: dict[str, Any]) -> None:
+def save_model(
+    path: str | Path, model: nn.Module, metadata: dict[str, Any], state: dict[str, Tensor] | None = None
+) -> None:
     """Write the weights and ``metadata`` as safetensors, to a temporary name first and then renamed.
 
     Args:
         path: the file to write.
         model: whose state dict is saved.
         metadata: JSON-serialisable; ``model`` is filled in from the model where it is absent.
+        state: the weights, where the model itself holds only a share of them.
     """
     path = Path(path)
+    if getattr(model, "optimized", False):
+        raise StvideoError(f"{path}: a model optimised for inference has no weights to save; save the one it came from")
     description = {"model": model_description(model), **metadata}
-    state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
+    state = model.state_dict() if state is None else state
+    state = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
     temporary = path.with_name(path.name + ".tmp")
     save_file(state, temporary, metadata={METADATA_KEY: json.dumps(description)})
     with temporary.open("rb+") as file:
@@ -134,6 +140,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     file = resolve_checkpoint(path)
     if file.stat().st_size == 0:
         raise StvideoError(f"{file}: the file is empty")
+    if file.suffix == ".onnx":
+        raise StvideoError(f"{file}: an ONNX file is for other runtimes; give the checkpoint that it was made from")
     with file.open("rb") as stream:
         head = stream.read(16)
     is_safetensors = file.suffix == ".safetensors" or head[8:9] == b"{"

@@ -7,6 +7,8 @@ frame long, so images and clips share every line of code.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -282,10 +284,14 @@ class ConvStem(nn.Module):
         self.proj = nn.Sequential(ConvNorm(3, dim // 2), nn.Hardswish(), ConvNorm(dim // 2, dim), nn.Hardswish())
 
     def forward(self, clip: Tensor) -> Tensor:
-        return per_frame(self.proj, clip)
+        return per_frame(self._channels_last, clip)
+
+    def _channels_last(self, frames: Tensor) -> Tensor:
+        """The stem in the layout in which it takes half the time, and in which the tokens need no copy after it."""
+        return self.proj(frames.contiguous(memory_format=torch.channels_last))
 
 
-def per_frame(layer: nn.Module, clip: Tensor) -> Tensor:
+def per_frame(layer: Callable[[Tensor], Tensor], clip: Tensor) -> Tensor:
     """Apply a two-dimensional ``layer`` to every frame. (B, 3, T, H, W) -> (B, T, H', W', C)."""
     batch, frames = clip.shape[0], clip.shape[2]
     x = layer(clip.transpose(1, 2).flatten(0, 1))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from stvideo.layers import DropPath, Mlp, attention_weights
 from stvideo.models.swin_layers import join_windows, partition
+from stvideo.parts import part
 from stvideo.reduction.semantic import GridConv
 from stvideo.reduction.windows import space_membership, window_pool
 from stvideo.tokens import TokenTrace
@@ -91,6 +92,7 @@ class Centers(nn.Module):
             nn.init.zeros_(self.offset.proj.weight)
             nn.init.zeros_(self.offset.proj.bias)
 
+    @part("pooling", reduction=True)
     def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         if self.gate is None or self.offset is None:
             frames = x.flatten(0, 1).permute(0, 3, 1, 2)
@@ -206,6 +208,7 @@ class GenerateBlock(SemanticBlock):
         self.shortcut = shortcut
         self.centers = Centers(dim, pooling)
 
+    @part("first layer", reduction=True)
     def forward(self, x: Tensor, trace: TokenTrace | None = None, layer: int = 0) -> Tensor:
         batch, frames, height, width, dim = x.shape
         windows = (-(-height // self.window), -(-width // self.window))
@@ -228,6 +231,7 @@ class GenerateBlock(SemanticBlock):
 class RefineBlock(SemanticBlock):
     """Second layer of the STGM: the semantic tokens of a frame read themselves and all its patches."""
 
+    @part("second layer", reduction=True)
     def forward(self, s: Tensor, x: Tensor, trace: TokenTrace | None = None, layer: int = 0) -> Tensor:
         """Semantic tokens (B, T, h, w, C), patches (B, T, H, W, C) -> (B, T, h, w, C)."""
         own = self.rows(self.norm1(s), over_time=False)
@@ -242,6 +246,7 @@ class RefineBlock(SemanticBlock):
 class RecoverBlock(SemanticBlock):
     """Recovery (STViT-R): patches that waited unchanged read the semantic tokens of their frame."""
 
+    @part("recovery", reduction=True)
     def forward(self, x: Tensor, s: Tensor) -> Tensor:
         """Patches (B, T, H, W, C), semantic tokens (B, T, h, w, C) -> (B, T, H, W, C)."""
         q = self.attn.q(self.rows(self.norm1(x), over_time=False))

@@ -12,12 +12,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 
-from stvideo.layers import Attention, gather_tokens, resize_time_embedding
+from stvideo.layers import Attention, fold_linear, fold_scale, resize_time_embedding
 from stvideo.models.block import Block
 from stvideo.models.vit import VisionTransformer
+from stvideo.parts import part
 from stvideo.tokens import Tokens
 
 
@@ -33,35 +33,66 @@ class DividedBlock(Block):
         self.temporal_norm1 = nn.LayerNorm(dim, eps=self.norm1.eps)
         qk_norm = isinstance(self.attn.q_norm, nn.LayerNorm)
         self.temporal_attn = Attention(dim, num_heads, self.attn.qkv.bias is not None, qk_norm, self.norm1.eps)
-        self.temporal_fc = nn.Linear(dim, dim)
+        self.temporal_fc: nn.Module = nn.Linear(dim, dim)
 
+    @part("temporal attention")
     def mix_time(self, tokens: Tokens) -> Tokens:
-        """Attention over the tokens that stand at one place in several frames, with its residual.
+        """Attention over the tokens that stand at one place in several frames, with its residual."""
+        out = self.attend_columns(tokens.patches) if tokens.aligned else self.attend_places(tokens)
+        return tokens.replace(patches=tokens.patches + self.drop_path(out))
 
-        Where every frame kept the same places these are the T tokens of a column. Where each frame kept its own,
-        keys, queries and values go to their places on the full grid, and absent tokens are masked; the projections,
-        which are nearly all of the cost, run on the tokens that exist.
+    def attend_columns(self, patches: Tensor) -> Tensor:
+        """Every frame kept the same places: each place is a column of T tokens. (B, T, N, C) -> (B, T, N, C)."""
+        batch, frames, count, dim = patches.shape
+        attention = self.temporal_attn
+        if batch == 1 and not torch.compiler.is_compiling():
+            # One clip's columns are views of its projection, and the fused kernel answers in the same memory order.
+            columns = attention.qkv(self.temporal_norm1(patches)).transpose(1, 2).flatten(0, 1)
+            out = nn.functional.scaled_dot_product_attention(*attention.split_heads(columns))
+            return self.temporal_fc(attention.proj(out.permute(2, 0, 1, 3).reshape(patches.shape)))
+        # Several clips' columns are copied before the projection, which is three times as wide.
+        columns = self.temporal_norm1(patches.transpose(1, 2)).flatten(0, 1)
+        out = self.temporal_fc(attention(columns))
+        return out.view(batch, count, frames, dim).transpose(1, 2)
+
+    def attend_places(self, tokens: Tokens) -> Tensor:
+        """Each frame kept its own places: columns of the full grid in which absent tokens are masked.
+
+        The projections, which are nearly all of the cost, run on the tokens that exist; queries, keys and values go
+        to their columns and back by one copy of rows each.
         """
         patches = tokens.patches
-        batch, frames, _, dim = patches.shape
-        heads = self.temporal_attn.num_heads
-        qkv = self.temporal_attn.qkv(self.temporal_norm1(patches))
-        mask, place = None, None
-        if not tokens.aligned:
-            place, places = token_places(tokens)
-            rows = place.unsqueeze(-1).expand(-1, -1, -1, 3 * dim)
-            qkv = qkv.new_zeros(batch, frames, places, 3 * dim).scatter(2, rows, qkv)
-            mask = patches.new_zeros(batch, frames, places, dtype=torch.bool).scatter(2, place, True)
-            mask = mask.transpose(1, 2).reshape(batch * places, 1, 1, frames)
-            # An empty place has no key at all; let its (unused) queries see the zeros there instead of dividing by 0.
-            mask = mask | ~mask.any(dim=-1, keepdim=True)
-        q, k, v = rearrange(qkv, "b t n (three h d) -> three (b n) h t d", three=3, h=heads).unbind(0)
-        q, k = self.temporal_attn.q_norm(q), self.temporal_attn.k_norm(k)
+        batch, frames, count, dim = patches.shape
+        attention = self.temporal_attn
+        place, places = token_places(tokens)
+        device = patches.device
+        frame = torch.arange(frames, device=device).view(1, frames, 1)
+        slot = (place * frames + frame).flatten(1)  # of each token in its clip's (places, T) columns
+        slots = places * frames
+        clip = torch.arange(batch, device=device).view(batch, 1)
+        token = torch.arange(frames * count, device=device).expand(batch, -1)
+        # An empty slot shows any token, masked; different ones, so that the backward pass adds to different rows.
+        filler = (torch.arange(slots, device=device) % (frames * count)).expand(batch, -1)
+        source = filler.scatter(1, slot, token) + clip * (frames * count)
+        present = torch.zeros(batch, slots, dtype=torch.bool, device=device).scatter(1, slot, True)
+        mask = present.view(batch * places, 1, 1, frames)
+        # A place empty in all frames has no key; its queries, which nobody reads, see the fillers.
+        mask = mask | ~mask.any(dim=-1, keepdim=True)
+
+        qkv = attention.qkv(self.temporal_norm1(patches)).view(-1, 3 * dim)
+        columns = qkv.index_select(0, source.flatten()).view(batch * places, frames, 3 * dim)
+        q, k, v = attention.split_heads(columns)
         out = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        out = rearrange(out, "(b n) h t d -> b t n (h d)", b=batch)
-        if place is not None:
-            out = gather_tokens(out, place)
-        return tokens.replace(patches=patches + self.drop_path(self.temporal_fc(self.temporal_attn.proj(out))))
+        out = out.transpose(1, 2).reshape(-1, dim).index_select(0, (slot + clip * slots).flatten())
+        return self.temporal_fc(attention.proj(out)).view(patches.shape)
+
+    def fold(self) -> None:
+        """One projection after temporal attention instead of two, and the scales inside it."""
+        if isinstance(self.temporal_fc, nn.Linear):
+            fold_linear(self.temporal_attn.proj, self.temporal_fc)
+            fold_scale(self.temporal_attn.proj, self.drop_path.scale)
+            self.temporal_fc = nn.Identity()
+        super().fold()
 
 
 def token_places(tokens: Tokens) -> tuple[Tensor, int]:
@@ -113,8 +144,8 @@ class TimeSformer(VisionTransformer):
         """Zero ``temporal_fc`` in every block but the first, so that they start as plain spatial blocks."""
         for block in self.blocks[1:]:
             if isinstance(block, DividedBlock):
-                nn.init.zeros_(block.temporal_fc.weight)
-                nn.init.zeros_(block.temporal_fc.bias)
+                for parameter in block.temporal_fc.parameters():
+                    nn.init.zeros_(parameter)
 
     def embed_time(self, patches: Tensor) -> Tensor:
         if self.time_embed is None:

@@ -27,6 +27,11 @@ def describe_upstream(checkpoint: Checkpoint) -> dict[str, Any]:
     """
     state = checkpoint.state
     if "time_embed" in state or any(".temporal_attn." in name for name in state):
+        if "head.weight" not in state:
+            raise StvideoError(
+                f"{checkpoint.path}: it has no classification head, so it names no classes; train one from it with "
+                "init=PATH"
+            )
         name, arguments = "timesformer_base_patch16_224", timesformer_arguments(state)
     else:
         name, arguments = _matching_model(checkpoint)

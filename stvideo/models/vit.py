@@ -19,6 +19,7 @@ from stvideo.errors import StvideoError
 from stvideo.layers import PatchEmbed, resize_grid_embedding
 from stvideo.models.arguments import check_choice, check_img_size
 from stvideo.models.block import Block
+from stvideo.models.inference import clips_at_once, optimize_for_inference
 from stvideo.reduction.base import AttentionInfo, Host, Reduction
 from stvideo.tokens import Tokens, TokenTrace
 
@@ -206,7 +207,8 @@ class VisionTransformer(nn.Module):
         """(B, 3, T, H, W) -> tokens of every patch with their positions added."""
         batch, _, frames, height, width = clip.shape
         grid = (height // self.patch_size, width // self.patch_size)
-        patches = self.patch_embed(rearrange(clip, "b c t h w -> (b t) c h w"))
+        frames_first = rearrange(clip, "b c t h w -> (b t) c h w")
+        patches = self.patch_embed(frames_first.to(self.pos_embed.dtype))
         patches = rearrange(patches, "(b t) n c -> b t n c", b=batch)
         position = resize_grid_embedding(self.pos_embed[:, self.num_prefix :], self.grid, grid)
         patches = self.embed_time(patches + position.unsqueeze(1))
@@ -226,13 +228,48 @@ class VisionTransformer(nn.Module):
     def forward_features(self, clip: Tensor, return_trace: bool = False) -> Tokens:
         """The tokens after the last block, before the final norm."""
         clip = self.check_clip(clip)
-        tokens = self.embed(clip)
+        first, *later = self.stages()
         if return_trace:
+            tokens = self.embed(clip)
             tokens.trace = TokenTrace.start(clip.shape[0], tokens.grid, clip.device)
-        reductions: list[Reduction] = list(self.reductions.values())  # type: ignore[arg-type]
-        layer = 0
-        while layer < len(self.blocks):
-            here = [r for r in reductions if layer in r.layers]
+            for stage in (first, *later):
+                tokens = self.run_blocks(tokens, stage)
+            return tokens
+        patches = clip.shape[2] * clip.shape[3] * clip.shape[4] // self.patch_size**2
+        count = self.clips_at_once(clip, patches)
+        slices = [clip] if count == clip.shape[0] else clip.split(count)  # splitting would fix the batch of an export
+        tokens = Tokens.concatenate([self.run_blocks(self.embed(part), first) for part in slices])
+        for stage in later:  # with fewer tokens, more clips fit into one pass
+            count = self.clips_at_once(tokens.patches, tokens.patches.shape[1] * tokens.patches.shape[2])
+            tokens = Tokens.concatenate([self.run_blocks(part, stage) for part in tokens.split(count)])
+        return tokens
+
+    def stages(self) -> list[range]:
+        """The blocks in runs that each end where a reduction has acted, or at the last block."""
+        acted = {
+            layer + (r.span_from(layer) if r.slot == "replace" else 1)
+            for r in self.active_reductions()
+            for layer in r.layers
+        }
+        starts = [0, *sorted(acted)]
+        ends = [*starts[1:], len(self.blocks)]
+        return [range(start, end) for start, end in zip(starts, ends, strict=True) if start < end]
+
+    def active_reductions(self) -> list[Reduction]:
+        """The reductions, in the order in which they act in a block."""
+        return list(self.reductions.values())  # type: ignore[arg-type]
+
+    def clips_at_once(self, x: Tensor, tokens: int) -> int:
+        """How many clips of ``x`` (B, ...) with so many patch tokens each go through the blocks together."""
+        first = self.blocks[0]
+        assert isinstance(first, Block)
+        return x.shape[0] if self.training else clips_at_once(x, tokens * first.mlp.fc1.out_features)
+
+    def run_blocks(self, tokens: Tokens, stage: range) -> Tokens:
+        """The tokens after the blocks of a stage and the reductions among them."""
+        layer = stage.start
+        while layer < stage.stop:
+            here = [r for r in self.active_reductions() if layer in r.layers]
             replacing = next((r for r in here if r.slot == "replace"), None)
             if replacing is not None:
                 blocks = self.blocks[layer : layer + replacing.span_from(layer)]
@@ -250,6 +287,10 @@ class VisionTransformer(nn.Module):
         if self.grad_checkpointing and self.training and torch.is_grad_enabled():
             return checkpoint(module, *args, use_reentrant=False)  # type: ignore[no-any-return]
         return module(*args)  # type: ignore[no-any-return]
+
+    def optimize_for_inference(self, *, dtype: torch.dtype | None = None, compile: bool = False) -> nn.Module:
+        """A faster copy for inference; see `stvideo.models.inference.optimize_for_inference`."""
+        return optimize_for_inference(self, dtype=dtype, compile=compile)
 
     def forward_head(self, tokens: Tokens, pre_logits: bool = False) -> Tensor:
         """Pool, normalise and classify. Returns (B, num_classes), or the (B, C) feature with ``pre_logits``."""

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 from stvideo.errors import StvideoError, nearest
@@ -60,11 +61,13 @@ class Reduction(nn.Module):
     slot: ClassVar[Slot] = "mid"
     needs: ClassVar[frozenset[str]] = frozenset()  # of "class_attention", "keys"
     recovers: ClassVar[bool] = False  # whether every patch is its own token again afterwards
+    budget_options: ClassVar[tuple[str, ...]] = ()  # ways to say how much to keep that the same weights serve
 
     def __init__(self, host: Host, *, layers: Sequence[int] | int) -> None:
         super().__init__()
         self.layers = check_layers(self.name, layers, host.depth)
         self.options: dict[str, Any] = {}  # the keywords that rebuild it, filled in by `build_reduction`
+        self.budget_levels: int | None = None  # training budgets snap to so many where each costs a compilation
 
     def span_from(self, layer: int) -> int:
         """How many consecutive blocks, from ``layer`` on, this reduction stands for."""
@@ -80,6 +83,20 @@ class Reduction(nn.Module):
 
     def set_epoch(self, epoch: float) -> None:
         """Tell the method how far training is (in epochs, fractional); called before every optimiser step."""
+
+    def draw_budget(self, generator: torch.Generator) -> None:
+        """Any-budget training: draw what the coming step keeps; called before every optimiser step."""
+
+    def training_budgets(self, count: int) -> list[dict[str, Any]]:
+        """Budgets spread over the range that `draw_budget` draws from, the dearest last; empty where it draws none."""
+        return []
+
+    def with_budget(self, budget: dict[str, Any]) -> dict[str, Any]:
+        """``options`` with another budget; the ways to say it exclude each other, so the old one goes."""
+        return {key: value for key, value in self.options.items() if key not in self.budget_options} | budget
+
+    def copy_budget(self, other: Reduction) -> None:
+        """Take over the budget of ``other``, which was built with `with_budget`."""
 
     def state_summary(self) -> dict[str, float]:
         """Numbers worth logging, e.g. the present keep rate."""

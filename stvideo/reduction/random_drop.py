@@ -12,6 +12,7 @@ from stvideo.errors import StvideoError
 from stvideo.macs import count_macs, to_meta
 from stvideo.reduction.base import AttentionInfo, Host, Reduction, apply_reduction, register, spread_layers
 from stvideo.reduction.base import remove_reduction as make_dense
+from stvideo.reduction.schedule import check_rate_range, draw_keep_rate, spread_keep_rates
 from stvideo.reduction.selection import (
     check_rates,
     check_scope,
@@ -36,12 +37,14 @@ class RandomReduction(Reduction):
             attention only).
         equal_to: instead of ``keep_rate``, the reduction (``{method: options}``) whose cost in GMACs the control
             shall have; the rate is solved for when it is put into the model.
+        keep_rate_range: any-budget training, as for ``evit``: every step draws one rate for all layers from it.
 
     Raises:
         StvideoError: a rate outside (0, 1], a layer outside the network, or a cost that no rate reaches.
     """
 
     slot = "mid"
+    budget_options = ("keep_rate",)
 
     def __init__(
         self,
@@ -51,12 +54,30 @@ class RandomReduction(Reduction):
         layers: Sequence[int] | int | None = None,
         scope: str | None = None,
         equal_to: Mapping[str, Any] | None = None,
+        keep_rate_range: Sequence[float] | None = None,
     ) -> None:
         super().__init__(host, layers=spread_layers(host.depth) if layers is None else layers)
         if equal_to is not None:
             raise StvideoError(f"{self.name}: equal_to needs the whole model; use stvideo.apply_reduction")
         self.keep_rates = check_rates(self.name, keep_rate, self.layers)
         self.scope = check_scope(self.name, scope, host)
+        self.keep_rate_range = check_rate_range(self.name, keep_rate_range)
+        self.training_rates = self.keep_rates
+
+    def draw_budget(self, generator: torch.Generator) -> None:
+        if self.keep_rate_range is not None:
+            rate = draw_keep_rate(self.keep_rate_range, generator, self.budget_levels)
+            self.training_rates = (rate,) * len(self.layers)
+
+    def training_budgets(self, count: int) -> list[dict[str, Any]]:
+        return spread_keep_rates(self.keep_rate_range, count)
+
+    def copy_budget(self, other: Reduction) -> None:
+        assert isinstance(other, RandomReduction)
+        self.keep_rates, self.training_rates = other.keep_rates, other.training_rates
+
+    def state_summary(self) -> dict[str, float]:
+        return {"keep_rate": sum(self.training_rates) / len(self.training_rates)}
 
     @classmethod
     def resolve_options(cls, model: nn.Module, options: dict[str, Any]) -> dict[str, Any]:
@@ -75,7 +96,8 @@ class RandomReduction(Reduction):
         groups = tokens.patches.shape[1]
         tokens = group_by_frame(tokens, self.scope)
         batch, frames, count, _ = tokens.patches.shape
-        keep = num_kept(self.keep_rates[self.layers.index(layer)], count)
+        rates = self.training_rates if self.training else self.keep_rates
+        keep = num_kept(rates[self.layers.index(layer)], count)
         kept = None
         if keep < count:
             own = frames if self.scope == "frame" else 1

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from stvideo.errors import StvideoError
 from stvideo.layers import LayerScale
+from stvideo.parts import part
 from stvideo.reduction.base import Host, Reduction, register
 from stvideo.reduction.semantic import SemanticTokens
 from stvideo.tokens import Tokens
@@ -48,6 +49,7 @@ class SemanticRecovery(Reduction):
         num_semantic_tokens: instead of ``grid``, how many per frame; a square number.
         layer_scale: initial scale of the branches of STGM and recovery, as for ``stgm``.
         global_centers: as for ``stgm``.
+        grids: as for ``stgm``; all units draw the same one.
 
     Raises:
         StvideoError: a run of fewer than three blocks, or as for ``stgm``.
@@ -55,6 +57,7 @@ class SemanticRecovery(Reduction):
 
     slot = "replace"
     recovers = True
+    budget_options = SemanticTokens.budget_options
 
     def __init__(
         self,
@@ -65,6 +68,7 @@ class SemanticRecovery(Reduction):
         num_semantic_tokens: int | None = None,
         layer_scale: float = 1.0,
         global_centers: bool = True,
+        grids: Sequence[Sequence[int | None]] | None = None,
     ) -> None:
         super().__init__(host, layers=[n for n in range(host.depth) if n % 6] if layers is None else layers)
         self.starts = [n for n in self.layers if n - 1 not in self.layers]
@@ -83,8 +87,34 @@ class SemanticRecovery(Reduction):
                 num_semantic_tokens=num_semantic_tokens,
                 layer_scale=layer_scale,
                 global_centers=global_centers,
+                grids=grids,
             )
             self.units.append(DumbbellUnit(stgm, host.embed_dim, layer_scale))
+
+    @property
+    def generators(self) -> list[SemanticTokens]:
+        """The STGM of every unit."""
+        return [unit.stgm for unit in self.units]  # type: ignore[misc]
+
+    def draw_budget(self, generator: torch.Generator) -> None:
+        first, *others = self.generators
+        first.draw_budget(generator)
+        for other in others:
+            other.training_grid = first.training_grid
+
+    def training_budgets(self, count: int) -> list[dict[str, Any]]:
+        return self.generators[0].training_budgets(count)
+
+    def with_budget(self, budget: dict[str, Any]) -> dict[str, Any]:
+        return super().with_budget(budget) | {"grids": self.generators[0].served_grids()}
+
+    def copy_budget(self, other: Reduction) -> None:
+        assert isinstance(other, SemanticRecovery)
+        for own, new in zip(self.generators, other.generators, strict=True):
+            own.copy_budget(new)
+
+    def state_summary(self) -> dict[str, float]:
+        return self.generators[0].state_summary()
 
     def forward(self, tokens: Tokens, blocks: Sequence[Any], layer: int) -> Tokens:
         """One unit: the same patch tokens (B, F, N, C) in and out, updated."""
@@ -103,6 +133,7 @@ class SemanticRecovery(Reduction):
             trace.keep(layer + len(blocks) - 1, self.name)
         return tokens
 
+    @part("recovery")
     def _recover(self, unit: DumbbellUnit, block: Any, tokens: Tokens, semantic: Tokens) -> Tokens:
         """Patch and class tokens query the semantic tokens of their slot, then the feed-forward part."""
         semantic = block.mix_time(semantic)

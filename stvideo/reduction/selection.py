@@ -11,6 +11,7 @@ from torch import Tensor
 
 from stvideo.errors import StvideoError
 from stvideo.layers import gather_tokens
+from stvideo.parts import part
 from stvideo.reduction.base import Host, check_unit
 from stvideo.tokens import Tokens
 
@@ -22,11 +23,13 @@ def num_kept(keep_rate: float, count: int) -> int:
     return max(1, math.ceil(keep_rate * count))
 
 
+@part("top-k", reduction=True)
 def select_topk(score: Tensor, k: int) -> Tensor:
     """Positions of the ``k`` largest scores along the last dimension, by falling score. (..., N) -> (..., k) int64."""
     return score.topk(k, dim=-1, largest=True, sorted=True).indices
 
 
+@part("fusion", reduction=True)
 def fuse_inattentive(patches: Tensor, score: Tensor, kept: Tensor) -> Tensor:
     """The fused token: the sum of score times token over all tokens that are *not* kept (EViT, equation 4).
 

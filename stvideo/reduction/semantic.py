@@ -26,7 +26,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stvideo.errors import StvideoError
-from stvideo.layers import LayerScale, attention_weights, resize_time_embedding
+from stvideo.layers import LayerScale, attention_weights, resize_grid_embedding, resize_time_embedding
+from stvideo.parts import part
 from stvideo.reduction.base import Host, Reduction, register
 from stvideo.reduction.windows import bin_membership, scatter_to_grid, slot_frames, space_membership, window_pool
 from stvideo.tokens import Tokens
@@ -51,11 +52,11 @@ class GridConv(nn.Module):
         self.proj = nn.Linear(dim, out, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        # Contiguous channels-first input keeps the weight's gradient in the layout that distributed training expects.
+        # Permuted, the tokens are maps in channels-last layout, where depth-wise convolutions take half the time.
         if isinstance(self.conv, nn.Conv2d):
-            maps = self.conv(x.flatten(0, 1).permute(0, 3, 1, 2).contiguous()).permute(0, 2, 3, 1).view(x.shape)
+            maps = self.conv(x.flatten(0, 1).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).reshape(x.shape)
         else:
-            maps = self.conv(x.permute(0, 4, 1, 2, 3).contiguous()).permute(0, 2, 3, 4, 1)
+            maps = self.conv(x.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
         return self.proj(F.gelu(self.norm(maps)))
 
 
@@ -72,12 +73,16 @@ class SemanticTokens(Reduction):
             checkpoint; the authors train from scratch with 1e-5.
         global_centers: add learned centres G from the second layer on; on video a part per position plus a part per
             time slot. They need at least two layers.
+        grids: any-budget training: the grids that the same weights serve. Every training step draws one of them, the
+            weights are laid out for the largest, and the global centres are resized to the others like a positional
+            embedding (ours; the paper trains one grid). Evaluation uses ``grid``, by default the largest.
 
     Raises:
         StvideoError: layers that are not consecutive, or a semantic grid larger than the patch grid.
     """
 
     slot = "replace"
+    budget_options = ("grid", "num_semantic_tokens")
 
     def __init__(
         self,
@@ -88,6 +93,7 @@ class SemanticTokens(Reduction):
         num_semantic_tokens: int | None = None,
         layer_scale: float = 1.0,
         global_centers: bool = True,
+        grids: Sequence[Sequence[int | None]] | None = None,
     ) -> None:
         super().__init__(host, layers=layers)
         if self.span_from(self.layers[0]) != len(self.layers):
@@ -96,10 +102,16 @@ class SemanticTokens(Reduction):
             if grid is not None:
                 raise StvideoError(f"{self.name}: give grid or num_semantic_tokens, not both")
             grid = square_grid(self.name, num_semantic_tokens)
-        self.grid = check_grid(self.name, (None, 4, 4) if grid is None else grid, host)
+        self.grids = check_grids(self.name, grids, host)
+        if grid is None:
+            grid = self.grids[-1] if self.grids else (None, 4, 4)
+        self.grid = check_grid(self.name, grid, host)
+        self.training_grid = self.grid
         self.attention = host.attention
-        slots, rows, columns = self.grid
-        over_time = slots is not None and slots < host.num_frames
+        served = self.grids or [self.grid]
+        slots = max(t or host.num_frames for t, _, _ in served)
+        rows, columns = self.layout = max(h for _, h, _ in served), max(w for _, _, w in served)
+        over_time = any(t is not None and t < host.num_frames for t, _, _ in served)
         dim = host.embed_dim
         self.gate = GridConv(dim, 1, over_time, bias=False, norm_eps=host.norm_eps)
         self.offset = GridConv(dim, dim, over_time, bias=True, norm_eps=host.norm_eps)
@@ -111,12 +123,34 @@ class SemanticTokens(Reduction):
         self.center_time: nn.Parameter | None = None
         if global_centers and len(self.layers) > 1:
             self.center_space = nn.Parameter(torch.empty(1, rows * columns, dim).normal_(std=0.02))
-            if (slots or host.num_frames) > 1:
-                self.center_time = nn.Parameter(torch.empty(1, slots or host.num_frames, dim).normal_(std=0.02))
+            if slots > 1:
+                self.center_time = nn.Parameter(torch.empty(1, slots, dim).normal_(std=0.02))
+
+    def served_grids(self) -> list[list[int | None]]:
+        """The grids that the weights are laid out for, as the option ``grids`` takes them."""
+        return [list(grid) for grid in self.grids or [self.grid]]
+
+    def draw_budget(self, generator: torch.Generator) -> None:
+        if self.grids:
+            self.training_grid = self.grids[int(torch.randint(len(self.grids), (), generator=generator))]
+
+    def training_budgets(self, count: int) -> list[dict[str, Any]]:
+        return [{"grid": list(grid)} for grid in self.grids]
+
+    def with_budget(self, budget: dict[str, Any]) -> dict[str, Any]:
+        return super().with_budget(budget) | {"grids": self.served_grids()}  # what the weights are laid out for
+
+    def copy_budget(self, other: Reduction) -> None:
+        assert isinstance(other, SemanticTokens)
+        self.grid, self.training_grid, self.grids = other.grid, other.training_grid, other.grids
+
+    def state_summary(self) -> dict[str, float]:
+        """Patches of one time slot's grid, where it changes from step to step."""
+        return {"tokens_per_slot": float(math.prod(self.training_grid[1:]))} if len(self.grids) > 1 else {}
 
     def semantic_grid(self, frames: int) -> tuple[int, int, int]:
         """(t, h, w) for a clip of ``frames`` frames; raises `StvideoError` if it has fewer than t."""
-        slots, rows, columns = self.grid
+        slots, rows, columns = self.training_grid if self.training else self.grid
         if slots is not None and slots > frames:
             raise StvideoError(f"{self.name}: {slots} time slots for a clip of {frames} frames")
         return slots or frames, rows, columns
@@ -125,7 +159,7 @@ class SemanticTokens(Reduction):
         """G for the semantic ``grid``, (1, t, h*w, C): the part per position plus the part per slot."""
         if self.center_space is None:
             return None
-        centers = self.center_space.unsqueeze(1)
+        centers = resize_grid_embedding(self.center_space, self.layout, grid[1:]).unsqueeze(1)
         if self.center_time is not None:
             centers = centers + resize_time_embedding(self.center_time, grid[0]).unsqueeze(2)
         return centers.expand(-1, grid[0], -1, -1)
@@ -142,11 +176,9 @@ class SemanticTokens(Reduction):
             Tokens on the grid (t, h, w): patches (B, t, h*w, C), or (B, 1, t*h*w, C) under joint attention.
         """
         frames, height, width = tokens.grid
-        if self.grid[1] > height or self.grid[2] > width:
-            raise StvideoError(
-                f"{self.name}: a semantic grid of {self.grid[1]}x{self.grid[2]} for {height}x{width} patches"
-            )
         grid = self.semantic_grid(frames)
+        if grid[1] > height or grid[2] > width:
+            raise StvideoError(f"{self.name}: a semantic grid of {grid[1]}x{grid[2]} for {height}x{width} patches")
         memory, memory_index, valid = self._memory(tokens, grid[0])
         centers = self._initial_centers(tokens, grid, memory, memory_index, valid)
         state = tokens.replace(
@@ -198,6 +230,7 @@ class SemanticTokens(Reduction):
             valid = valid.unsqueeze(-1).expand(-1, -1, patches.shape[2]).reshape(1, slots, -1)
         return memory, index, valid
 
+    @part("pooling")
     def _initial_centers(
         self, tokens: Tokens, grid: tuple[int, int, int], memory: Tensor, index: Tensor, valid: Tensor | None
     ) -> Tensor:
@@ -219,6 +252,7 @@ class SemanticTokens(Reduction):
         on_grid = centers.reshape(batch, *grid, -1)
         return (on_grid + self.offset(on_grid)).reshape(centers.shape)
 
+    @part("cross-attention")
     def _read(
         self,
         i: int,
@@ -237,14 +271,9 @@ class SemanticTokens(Reduction):
         batch, groups, count, dim = state.patches.shape
         num_prefix = state.num_prefix
         x = torch.cat((state.prefix.expand(batch, groups, num_prefix, dim), state.patches), dim=2).flatten(0, 1)
-        x = block.norm1(x)
-        k, v = block.attn.project_kv(block.norm1(memory.flatten(0, 1)))
         own = num_prefix if i == 0 else num_prefix + count
-        if i == 0:
-            q, (k_own, v_own) = block.attn.project_q(x), block.attn.project_kv(x[:, :own])
-        else:
-            q, k_own, v_own = block.attn.project_qkv(x)
-        k, v = torch.cat((k_own, k), dim=2), torch.cat((v_own, v), dim=2)
+        q = block.attn.project_q(block.norm1(x))
+        k, v = block.attn.project_kv(block.norm1(torch.cat((x[:, :own], memory.flatten(0, 1)), dim=1)))
         mask = None
         if valid is not None:
             seen = torch.cat((valid.new_ones(1, groups, own), valid), dim=2)
@@ -295,3 +324,13 @@ def check_grid(name: str, grid: Sequence[int | None], host: Host) -> tuple[int |
             "(frames, rows, columns)"
         )
     return values  # type: ignore[return-value]
+
+
+def check_grids(name: str, grids: Any, host: Host) -> list[tuple[int | None, int, int]]:
+    """``grids`` checked one by one, the one of most tokens last; an empty list for None."""
+    if grids is None:
+        return []
+    if not isinstance(grids, (list, tuple)) or not grids:
+        raise StvideoError(f"{name}: grids must be a list of (t, h, w) such as [[8, 2, 2], [8, 4, 4]], not {grids!r}")
+    checked = [check_grid(name, grid, host) for grid in grids]
+    return sorted(checked, key=lambda grid: math.prod(grid[1:]) * (grid[0] or host.num_frames))

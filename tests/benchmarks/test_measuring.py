@@ -1,5 +1,7 @@
 """The measuring tools: turns, ratios, matrix products and memory. Nothing here looks at how long anything took."""
 
+import gc
+import time
 from collections import Counter
 
 import pytest
@@ -8,9 +10,9 @@ from torch import nn
 
 import stvideo
 from stvideo.benchmarks.memory import peak_memory, saved_activations
-from stvideo.benchmarks.running import forward_call, training_call
+from stvideo.benchmarks.running import backward_call, forward_call, training_call
 from stvideo.benchmarks.timing import Contestant, Timing, is_out_of_memory, percentile, race, ratio
-from stvideo.benchmarks.yardstick import linear_shapes, product_call
+from stvideo.benchmarks.yardstick import linear_shapes, product_calls
 
 CPU = torch.device("cpu")
 
@@ -21,6 +23,22 @@ def test_contestants_take_turns():
     timings = race(contestants, rounds=4, device=CPU, each_call=True)
     assert "".join(order) == "aabbcc" + "abc" + "bca" + "cab" + "abc"
     assert all(len(timing.rounds) == len(timing.calls) == 4 for timing in timings)
+
+
+def test_the_collector_rests_within_rounds_only():
+    states = []
+    done = []
+    gc.enable()
+    contestant = Contestant("a", lambda: states.append(gc.isenabled()), min_seconds=0.0)
+    race([contestant], rounds=2, device=CPU, on_round=lambda: done.append(gc.isenabled()))
+    assert states[-2:] == [False, False]
+    assert done == [True, True]
+
+
+def test_short_work_is_warmed_up_for_a_while():
+    calls = []
+    race([Contestant("a", lambda: (calls.append(0), time.sleep(0.01)), min_seconds=0.05)], rounds=0, device=CPU)
+    assert 2 < len(calls) <= 7
 
 
 def test_one_that_runs_out_of_memory_drops_out():
@@ -55,12 +73,12 @@ def test_percentiles(share, value):
 
 def test_shapes_of_all_linear_layers():
     model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 8, bias=False), nn.Linear(8, 2))
-    assert linear_shapes(model, (3, 5, 4)) == {(15, 4, 8): 1, (15, 8, 8): 2, (15, 8, 2): 1}
+    assert linear_shapes(lambda: model(torch.zeros(3, 5, 4))) == {(15, 4, 8): 1, (15, 8, 8): 2, (15, 8, 2): 1}
 
 
 def test_linear_layers_are_all_of_a_transformer_but_attention_and_patches():
-    model = stvideo.create_model("deit_tiny_patch16_224")
-    shapes = linear_shapes(model, (2, 3, 1, 224, 224))
+    model = stvideo.create_model("deit_tiny_patch16_224").to("meta")
+    shapes = linear_shapes(lambda: model(torch.empty(2, 3, 1, 224, 224, device="meta")))
     products = sum(count * m * k * n for (m, k, n), count in shapes.items())
     attention, patches = 12 * 2 * 197 * 197 * 192, 196 * 768 * 192
     total = stvideo.count_macs(model, (2, 3, 1, 224, 224)).total
@@ -69,9 +87,10 @@ def test_linear_layers_are_all_of_a_transformer_but_attention_and_patches():
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
 def test_products_have_the_shapes_asked_for(precision, dtype):
-    y = product_call((6, 4, 5), CPU, precision)()
-    assert (y.shape, y.dtype) == ((6, 5), dtype)
-    of_input, of_weight = product_call((6, 4, 5), CPU, precision, training=True)()
+    small, large = product_calls([(6, 4, 5), (7, 4, 3)], CPU, precision)
+    assert (small().shape, small().dtype) == ((6, 5), dtype)
+    assert large().shape == (7, 3)
+    of_input, of_weight = product_calls([(6, 4, 5)], CPU, precision, training=True)[0]()
     assert (of_input.shape, of_weight.shape) == ((6, 4), (5, 4))
 
 
@@ -110,3 +129,14 @@ def test_forward_leaves_no_graph_and_training_moves_weights():
     moved = Counter(not torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert moved[True] > moved[False]
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_gradients_that_are_there_are_no_activations():
+    model = nn.Sequential(*(nn.Linear(2048, 2048) for _ in range(4)), nn.Linear(2048, 3))  # 16 MiB of weights each
+    run = backward_call(model, torch.randn(2, 2048))
+    run()
+    found = peak_memory(run, CPU)
+    if found is None:
+        pytest.skip("the peak of resident memory can be set back on Linux only")
+    assert found < 48  # a new gradient or two on their way, not all of them
+    assert all(p.grad is not None for p in model.parameters())
