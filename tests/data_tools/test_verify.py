@@ -23,7 +23,8 @@ from tests.tiny_runs import environment
 from tests.video_files import SHARED_VIDEOS
 
 REPOSITORY = Path(__file__).parents[2]
-FILES = 25  # of the runs that are stopped in the middle
+FILES = 25  # that a stopped run leaves for the next one
+MORE = 2000  # that it has before it as well, so that no signal comes too late on a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +127,8 @@ def stopped_in_the_middle(root: Path, number: int) -> tuple[list[str], str]:
     encode(root / "00.mp4", frames=6)
     for count in range(1, FILES):
         shutil.copy(root / "00.mp4", root / f"{count:02d}.mp4")
+    for count in range(MORE):
+        (root / f"more {count}.mp4").hardlink_to(root / "00.mp4")
     manifest = root / "manifest.csv"
     command = [sys.executable, "data_tools/verify.py", str(root), "workers=1"]
     running = subprocess.Popen(command, cwd=REPOSITORY, env=environment(), stderr=subprocess.PIPE, text=True)
@@ -135,8 +138,10 @@ def stopped_in_the_middle(root: Path, number: int) -> tuple[list[str], str]:
     running.send_signal(number)
     _, errors = running.communicate(timeout=60)
     assert running.returncode == (-number if number == signal.SIGKILL else 130)
+    for count in range(MORE):
+        (root / f"more {count}.mp4").unlink()
     lines = manifest.read_text().splitlines()
-    assert 4 <= len(lines) < FILES + 1
+    assert 4 <= len(lines) < FILES + MORE
     return lines, errors
 
 
@@ -144,8 +149,8 @@ def test_killed_in_the_middle_it_goes_on_from_there(tmp_path, capsys):
     lines, _ = stopped_in_the_middle(tmp_path, signal.SIGKILL)
     manifest = tmp_path / "manifest.csv"
     # A mark on what is there shows that it is not done again; a torn line is.
-    marked = [re.sub("(decord|pyav),,", r"\1,kept,", line, count=1) for line in lines[1:-1]]
-    manifest.write_text("\n".join([lines[0], *marked, lines[-1][:40]]))
+    marked = [re.sub("(decord|pyav),,", r"\1,kept,", line, count=1) for line in lines[1:4]]
+    manifest.write_text("\n".join([lines[0], *marked, "03.mp4,ok,6,2"]))
     assert main([str(tmp_path)]) == 0
     assert f"{len(marked)} of {FILES} videos are in it already" in capsys.readouterr().err
     entries = [line.split(",") for line in manifest.read_text().splitlines()[1:]]
@@ -162,7 +167,7 @@ def test_killed_in_the_middle_it_goes_on_from_there(tmp_path, capsys):
 
 def test_sigterm_leaves_what_is_done_and_says_so(tmp_path):
     lines, errors = stopped_in_the_middle(tmp_path, signal.SIGTERM)
-    assert f"verify stopped after {len(lines) - 1} of {FILES} files; the same command goes on there" in errors
+    assert f"verify stopped after {len(lines) - 1} of {FILES + MORE:,} files; the same command goes on there" in errors
     assert "Traceback" not in errors
     assert all(",ok," in line for line in lines[1:])
 
