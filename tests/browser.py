@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+PATIENCE = 180  # seconds for what takes one or two; only a hang is to be ended by it
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
@@ -38,24 +39,37 @@ class Browser:
 
     def __init__(self, width: int = 1360, height: int = 1000, dark: bool = False) -> None:
         chromium, driver = require_browser()
-        self._profile = tempfile.TemporaryDirectory()
+        # Chromium's last processes may still write there while the folder is being removed.
+        self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         self._log = Path(self._profile.name) / "driver.log"
         self._driver = subprocess.Popen(
             [driver, "--port=0", f"--log-path={self._log}"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         self._port = self._find_port()
-        flags = [*FLAGS, f"--window-size={width},{height}", f"--user-data-dir={self._profile.name}/profile"]
+        flags = [*FLAGS, f"--window-size={width},{height}"]
         if dark:
             flags.append("--blink-settings=preferredColorScheme=0")
-        options = {"binary": chromium, "args": flags}
-        wanted = {
-            "browserName": "chrome",
-            "goog:chromeOptions": options,
-            "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
-        }
-        self._session = ""
-        answer = self._call("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})
-        self._session = f"/session/{answer['sessionId']}"
+        try:
+            self._session = self._start(chromium, flags)
+        except BaseException:
+            self._end()
+            raise
+
+    def _start(self, chromium: str, flags: list[str]) -> str:
+        """The address of a new session. On a machine that is too busy, Chromium may need a second attempt to start."""
+        for attempt in ("first", "second"):
+            options = {"binary": chromium, "args": [*flags, f"--user-data-dir={self._profile.name}/{attempt}"]}
+            wanted = {
+                "browserName": "chrome",
+                "goog:chromeOptions": options,
+                "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
+            }
+            try:
+                answer = self._call("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})
+                return f"/session/{answer['sessionId']}"
+            except (AssertionError, TimeoutError) as error:
+                problem = error
+        raise problem
 
     def _find_port(self) -> int:
         assert self._driver.stdout is not None
@@ -72,7 +86,7 @@ class Browser:
             headers={"Content-Type": "application/json"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=60) as response:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as response:
                 return json.load(response)["value"]
         except urllib.error.HTTPError as error:
             raise AssertionError(error.read().decode()[:500]) from None
@@ -84,14 +98,22 @@ class Browser:
         try:
             self._call("DELETE", self._session)
         finally:
-            self._driver.terminate()
-            self._driver.wait(timeout=20)
-            self._profile.cleanup()
+            self._end()
+
+    def _end(self) -> None:
+        self._driver.terminate()
+        try:
+            self._driver.wait(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._driver.kill()
+            self._driver.wait()
+        self._profile.cleanup()
 
     def open(self, path: Path) -> None:
         """Open a local page and wait until it has drawn itself."""
         self._call("POST", f"{self._session}/url", {"url": path.resolve().as_uri()})
-        for _ in range(200):
+        begin = time.monotonic()
+        while time.monotonic() - begin < PATIENCE:
             if self.run("return document.body.dataset.ready === 'true'"):
                 return
             time.sleep(0.05)

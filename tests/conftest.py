@@ -1,7 +1,18 @@
 """Shared by all tests: every test starts from the same random state."""
 
+import os
+
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
+
+# Property tests try the same examples in every run: whether a change passes must not be a matter of luck or of how
+# busy the machine is. HYPOTHESIS_PROFILE=new tries others, many more of them.
+settings.register_profile(
+    "same", deadline=None, derandomize=True, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("new", settings.get_profile("same"), derandomize=False, max_examples=3000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
 @pytest.fixture(autouse=True)

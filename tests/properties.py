@@ -1,5 +1,5 @@
-"""Settings for property tests: the machine may be busy, so nothing depends on time."""
+"""Settings for property tests whose examples take longer; the rest of their settings is in tests/conftest.py."""
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 
-unhurried = settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+unhurried = settings(max_examples=settings().max_examples // 2)

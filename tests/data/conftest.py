@@ -4,12 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import settings
 
 from tests.video_files import cut_without_encoding, encode_video, numbered_frames
-
-settings.register_profile("data", deadline=None)  # the machine may be busy
-settings.load_profile("data")
 
 FRAMES = 60
 

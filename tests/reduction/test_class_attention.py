@@ -239,7 +239,7 @@ def test_the_schedule_is_half_a_cosine():
     assert keep_rate_at(35, 0.7, 10, 100) == pytest.approx(0.7 + 0.3 * (1 + math.cos(math.pi / 4)) / 2)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(count=st.integers(1, 40), rate=st.floats(0.01, 1), seed=st.integers(0, 1000))
 def test_selection_and_fusion_account_for_every_token(count, rate, seed):
     generator = torch.Generator().manual_seed(seed)

@@ -96,7 +96,7 @@ def test_starts_as_plain_pooling_and_at_the_scale_asked_for():
     assert 0.01 < float(module.center_space.detach().std()) < 0.03
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(length=st.integers(1, 60), count=st.integers(1, 60))
 def test_bins_cover_everything_and_overlap_by_at_most_one(length, count):
     if count > length:
@@ -114,7 +114,7 @@ def test_bins_cover_everything_and_overlap_by_at_most_one(length, count):
     assert torch.allclose(pooled, means)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(frames=st.integers(1, 20), slots=st.integers(1, 20))
 def test_slots_hold_the_frames_of_their_bins(frames, slots):
     if slots > frames:
