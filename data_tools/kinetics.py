@@ -27,11 +27,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stvideo import cli
-from stvideo.data.kinetics import is_kinetics_csv, kinetics_entries
 from stvideo.data.listfiles import read_classes
-from stvideo.data.official import Join, OnDisk
+from stvideo.data.official.joining import Join, OnDisk
+from stvideo.data.official.kinetics import is_kinetics_csv, kinetics_entries
 from stvideo.data.packets import UnreadableVideo, open_container
-from stvideo.data.split_lists import scan_root, tool_parser, write_splits
+from stvideo.data.preparation.split_lists import scan_root, tool_parser, write_splits
 from stvideo.errors import StvideoError
 
 _FILES_TRIED = 9  # of those with bare names, to see whether they are clips or whole videos

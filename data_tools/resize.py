@@ -41,12 +41,12 @@ from pathlib import Path
 
 from stvideo import cli
 from stvideo.benchmarks.settings import read_settings
-from stvideo.data.inspection import file_state
-from stvideo.data.jobs import Failure, run_jobs
-from stvideo.data.journal import Journal
-from stvideo.data.listing import list_videos, write_annotations
-from stvideo.data.tool_run import Progress, check_workers, table
-from stvideo.data.transcode import Job, Recipe, Transcoded, encoder_problem, transcode
+from stvideo.data.preparation.inspection import file_state
+from stvideo.data.preparation.jobs import Failure, run_jobs
+from stvideo.data.preparation.journal import Journal
+from stvideo.data.preparation.listing import list_videos, write_annotations
+from stvideo.data.preparation.tool_run import Progress, check_workers, table
+from stvideo.data.preparation.transcode import Job, Recipe, Transcoded, encoder_problem, transcode
 from stvideo.errors import StvideoError
 
 JOURNAL = "resized.csv"

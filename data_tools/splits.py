@@ -22,10 +22,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stvideo import cli
-from stvideo.data.kinetics import split_of_name
 from stvideo.data.listfiles import read_lines
-from stvideo.data.official import Entry, Join, OnDisk, known_label
-from stvideo.data.split_lists import scan_root, tool_parser, write_splits
+from stvideo.data.official.joining import Entry, Join, OnDisk, known_label
+from stvideo.data.official.kinetics import split_of_name
+from stvideo.data.preparation.split_lists import scan_root, tool_parser, write_splits
 from stvideo.errors import StvideoError
 
 _HMDB_FILE = re.compile(r"(.+)_test_split(\d+)\.txt$")

@@ -19,9 +19,9 @@ from pathlib import Path
 
 from stvideo import cli
 from stvideo.data.listfiles import read_classes, read_lines
-from stvideo.data.official import Join
-from stvideo.data.something import LABEL_FILES, find_labels, ssv2_entries, without_brackets
-from stvideo.data.split_lists import scan_root, tool_parser, write_splits
+from stvideo.data.official.joining import Join
+from stvideo.data.official.something import LABEL_FILES, find_labels, ssv2_entries, without_brackets
+from stvideo.data.preparation.split_lists import scan_root, tool_parser, write_splits
 from stvideo.errors import StvideoError
 
 _LONG_NAME = "something-something-v2-"

@@ -41,12 +41,12 @@ from statistics import median
 
 from stvideo import cli
 from stvideo.benchmarks.settings import read_settings
-from stvideo.data.inspection import Job, file_state, inspect, settle
-from stvideo.data.jobs import Failure, run_jobs
-from stvideo.data.journal import Journal
-from stvideo.data.listing import list_videos
 from stvideo.data.manifest import COLUMNS, FILE_NAME, STATUSES, Entry
-from stvideo.data.tool_run import Progress, check_workers, table
+from stvideo.data.preparation.inspection import Job, file_state, inspect, settle
+from stvideo.data.preparation.jobs import Failure, run_jobs
+from stvideo.data.preparation.journal import Journal
+from stvideo.data.preparation.listing import list_videos
+from stvideo.data.preparation.tool_run import Progress, check_workers, table
 from stvideo.errors import StvideoError
 
 _SHOWN = 12  # lines of a table; the manifest has everything

@@ -24,7 +24,7 @@ from typing import Any
 from tqdm import tqdm
 
 from stvideo import cli
-from stvideo.data.jobs import Failure, Report, run_jobs
+from stvideo.data.preparation.jobs import Failure, Report, run_jobs
 from stvideo.diagnosis import compute, decoding, packages, system
 from stvideo.diagnosis.finding import BROKEN, LESS, OK, Finding
 from stvideo.errors import StvideoError
@@ -153,7 +153,8 @@ def text(findings: Sequence[Finding], color: bool) -> str:
             lines.append(f"        {'':<{width}}  -> {finding.advice}")
     red = [finding.name for finding in findings if finding.level == BROKEN]
     less = sum(finding.level == LESS for finding in findings)
-    verdict = f"not usable: {', '.join(red)}" if red else "usable" + (f", with {less} things to know" if less else "")
+    know = f", with {less} thing{'s' * (less > 1)} to know" if less else ""
+    verdict = f"not usable: {', '.join(red)}" if red else f"usable{know}"
     return "\n".join([*lines[1:], "", verdict]) + "\n"
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from stvideo import doctor
 from stvideo.data.decode import decord_installed
-from stvideo.data.jobs import Report
+from stvideo.data.preparation.jobs import Report
 from stvideo.diagnosis import decoding, packages, system
 from stvideo.diagnosis.finding import BROKEN, LESS, OK, Finding
 from stvideo.errors import StvideoError

@@ -12,7 +12,7 @@ import torch
 import stvideo
 from stvideo.config import load_config
 from stvideo.data.datasets import build_dataset
-from stvideo.data.split_report import write_report
+from stvideo.data.official.split_report import write_report
 from stvideo.data.transforms import normalize
 from stvideo.models.factory import load_model
 from tests.test_train import assert_one_line

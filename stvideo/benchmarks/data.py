@@ -48,8 +48,8 @@ from stvideo.benchmarks.settings import accept_dashes, check_at_least, read_sett
 from stvideo.benchmarks.timing import Contestant, Timing, race, ratio
 from stvideo.config import DataConfig, load_config
 from stvideo.data.datasets import build_dataset
-from stvideo.data.jobs import Failure
-from stvideo.data.transcode import Job, Recipe, encoder_problem, transcode
+from stvideo.data.preparation.jobs import Failure
+from stvideo.data.preparation.transcode import Job, Recipe, encoder_problem, transcode
 from stvideo.errors import StvideoError
 
 CPU = torch.device("cpu")

@@ -9,11 +9,11 @@ from pathlib import Path
 from stvideo.data.disk import VIDEO_SUFFIXES, video_files
 from stvideo.data.images import IMAGE_SUFFIXES
 from stvideo.data.index import IndexBuilder, VideoIndex
-from stvideo.data.kinetics import is_kinetics_csv, read_kinetics
 from stvideo.data.listfiles import empty_class_notes, read_classes, read_list
-from stvideo.data.official import known_label
-from stvideo.data.something import read_ssv2
-from stvideo.data.split_report import official_size
+from stvideo.data.official.joining import known_label
+from stvideo.data.official.kinetics import is_kinetics_csv, read_kinetics
+from stvideo.data.official.something import read_ssv2
+from stvideo.data.official.split_report import official_size
 from stvideo.errors import StvideoError
 
 __all__ = ["VIDEO_SUFFIXES", "class_folders", "is_kinetics_csv", "read_annotations", "read_folders", "video_files"]

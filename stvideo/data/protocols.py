@@ -74,6 +74,8 @@ class Protocol:
         return self.split if self.split is not None and self.split.classes == num_classes else None
 
 
+MOST_VIEWS = 1000  # of each kind; published protocols have up to 30 views in all
+
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
@@ -103,8 +105,8 @@ def find_protocol(text: str) -> Protocol:
             f"{nearest(name, PROTOCOLS)}"
         )
     clips, crops = int(match[1]), int(match[2])
-    if clips < 1 or crops < 1:
-        raise StvideoError(f"views {name!r}: clips and crops are at least 1")
+    if not (1 <= clips <= MOST_VIEWS and 1 <= crops <= MOST_VIEWS):
+        raise StvideoError(f"views {name!r}: clips and crops are at least 1 and at most {MOST_VIEWS}")
     return Protocol(f"{clips}x{crops}", clips, crops)
 
 

@@ -10,9 +10,9 @@ import numpy as np
 from stvideo.config import DataConfig
 from stvideo.data.annotations import class_folders, read_annotations
 from stvideo.data.index import VideoIndex
-from stvideo.data.kinetics import is_kinetics_csv, kinetics_classes
 from stvideo.data.listfiles import read_classes
-from stvideo.data.something import find_labels
+from stvideo.data.official.kinetics import is_kinetics_csv, kinetics_classes
+from stvideo.data.official.something import find_labels
 from stvideo.errors import StvideoError
 
 

@@ -6,7 +6,7 @@ import threading
 import time
 from pathlib import Path
 
-from stvideo.data.jobs import Failure, run_jobs
+from stvideo.data.preparation.jobs import Failure, run_jobs
 
 
 def work(job, report):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stvideo.data.journal import Journal
+from stvideo.data.preparation.journal import Journal
 from stvideo.errors import StvideoError
 
 COLUMNS = ("path", "status", "reason")

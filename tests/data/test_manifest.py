@@ -11,9 +11,9 @@ from data_tools.verify import verify
 from stvideo.config import DataConfig
 from stvideo.data.datasets import build_dataset
 from stvideo.data.index import VideoIndex
-from stvideo.data.journal import encode_row
 from stvideo.data.loader import build_loader
 from stvideo.data.manifest import COLUMNS, Entry, use_manifest
+from stvideo.data.preparation.journal import encode_row
 from stvideo.errors import StvideoError
 from tests.data_tools.damaged_files import encode, write_partial
 

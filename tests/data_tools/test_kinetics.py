@@ -14,7 +14,7 @@ from stvideo.config import DataConfig
 from stvideo.data.annotations import read_annotations
 from stvideo.data.datasets import build_dataset
 from stvideo.data.listfiles import read_classes
-from stvideo.data.split_report import official_size
+from stvideo.data.official.split_report import official_size
 from stvideo.errors import StvideoError
 from tests.data_tools.trees import touch, write
 from tests.video_files import encode_video, frame_numbers, numbered_frames

@@ -16,7 +16,7 @@ from stvideo.config import DataConfig
 from stvideo.data.datasets import build_dataset
 from stvideo.data.decode import open_video
 from stvideo.data.packets import index_packets, open_container
-from stvideo.data.transcode import Job, Recipe, Transcoded, target_size, transcode
+from stvideo.data.preparation.transcode import Job, Recipe, Transcoded, target_size, transcode
 from stvideo.errors import StvideoError
 from tests.data_tools.damaged_files import FRAMES, encode, write_bad, write_good, write_partial
 from tests.tiny_runs import environment

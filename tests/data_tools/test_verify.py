@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from data_tools.verify import main, verify
-from stvideo.data.inspection import Job, settle
-from stvideo.data.jobs import Failure
 from stvideo.data.manifest import COLUMNS, Entry
+from stvideo.data.preparation.inspection import Job, settle
+from stvideo.data.preparation.jobs import Failure
 from stvideo.errors import StvideoError
 from tests.data_tools.damaged_files import FRAMES, encode, write_bad, write_good, write_partial, write_pipe
 from tests.tiny_runs import environment

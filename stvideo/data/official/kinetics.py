@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from stvideo.data.index import VideoIndex
 from stvideo.data.listfiles import read_lines
-from stvideo.data.official import Entry, Join, OnDisk, known_label
+from stvideo.data.official.joining import Entry, Join, OnDisk, known_label
 from stvideo.errors import StvideoError
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stvideo.data.index import VideoIndex
 from stvideo.data.listfiles import read_classes, read_json
-from stvideo.data.official import Entry, Join, OnDisk
+from stvideo.data.official.joining import Entry, Join, OnDisk
 from stvideo.errors import StvideoError, nearest
 
 LABEL_FILES = ("labels.json", "something-something-v2-labels.json")

@@ -18,9 +18,9 @@ from stvideo.data.annotations import read_annotations
 from stvideo.data.disk import VIDEO_SUFFIXES, video_files
 from stvideo.data.images import IMAGE_SUFFIXES
 from stvideo.data.index import VideoIndex
-from stvideo.data.kinetics import is_kinetics_csv
+from stvideo.data.official.kinetics import is_kinetics_csv
+from stvideo.data.official.split_report import read_report, write_report
 from stvideo.data.sources import build_index, check_presence, find_annotations
-from stvideo.data.split_report import read_report, write_report
 from stvideo.errors import StvideoError
 from stvideo.files import write_atomically
 

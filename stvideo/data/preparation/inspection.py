@@ -17,9 +17,9 @@ import numpy as np
 from stvideo.data.decode import Video, decord_installed
 from stvideo.data.decode_pyav import frames_in_order, quarter_turns, to_array
 from stvideo.data.images import IMAGE_SUFFIXES, StillImage
-from stvideo.data.jobs import Failure, Report
 from stvideo.data.manifest import Entry
 from stvideo.data.packets import DAMAGE, PacketIndex, UnreadableVideo, index_packets, one_line, open_container
+from stvideo.data.preparation.jobs import Failure, Report
 
 USABLE_SHARE = 0.5  # of its frames that a damaged video must show from the start on to be worth keeping
 _WHOLE_SHARE = 0.9  # of the duration it states that a whole video has; statements are not exact

@@ -17,9 +17,9 @@ import numpy as np
 from av.video.reformatter import ColorRange
 
 from stvideo.data.decode_pyav import frames_in_order, quarter_turns
-from stvideo.data.inspection import USABLE_SHARE, promised_frames, shortened
-from stvideo.data.jobs import Failure, Report
 from stvideo.data.packets import DAMAGE, PacketIndex, UnreadableVideo, index_packets, one_line, open_container
+from stvideo.data.preparation.inspection import USABLE_SHARE, promised_frames, shortened
+from stvideo.data.preparation.jobs import Failure, Report
 
 ENCODER = "libx264"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)

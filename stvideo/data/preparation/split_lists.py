@@ -14,8 +14,8 @@ from typing import Any
 from tqdm import tqdm
 
 from stvideo import cli
-from stvideo.data.official import Join, OnDisk, Span
-from stvideo.data.split_report import read_report, report_path, write_report
+from stvideo.data.official.joining import Join, OnDisk, Span
+from stvideo.data.official.split_report import read_report, report_path, write_report
 from stvideo.errors import StvideoError
 from stvideo.files import write_atomically
 

@@ -215,7 +215,7 @@ class Join:
         return notes
 
     def report(self) -> dict[str, Any]:
-        """Counts and shares for a file; see `stvideo.data.split_report`."""
+        """Counts and shares for a file; see `stvideo.data.official.split_report`."""
         found = self.found
         return {
             "official": self.official,
