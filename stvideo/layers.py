@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stvideo.packed import PackedLinear, linear_rows
 from stvideo.parts import part
 
 
@@ -64,6 +65,8 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden_dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(self.fc1, PackedLinear):
+            return self.fc2(self.fc1.rows(x, 0, self.fc1.out_features, "gelu"))
         hidden = self.fc1(x)
         if hidden.requires_grad or torch.compiler.is_compiling():
             return self.fc2(self.act(hidden))
@@ -103,15 +106,13 @@ class Attention(nn.Module):
     def project_q(self, x: Tensor) -> Tensor:
         """(R, L, C) -> query (R, h, L, d)."""
         rows, length, dim = x.shape
-        bias = None if self.qkv.bias is None else self.qkv.bias[:dim]
-        q = F.linear(x, self.qkv.weight[:dim], bias).view(rows, length, self.num_heads, dim // self.num_heads)
+        q = linear_rows(self.qkv, x, 0, dim).view(rows, length, self.num_heads, dim // self.num_heads)
         return self.q_norm(q.transpose(1, 2))
 
     def project_kv(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(R, L, C) -> key, value, each (R, h, L, d)."""
         rows, length, dim = x.shape
-        bias = None if self.qkv.bias is None else self.qkv.bias[dim:]
-        kv = F.linear(x, self.qkv.weight[dim:], bias).view(rows, length, 2, self.num_heads, dim // self.num_heads)
+        kv = linear_rows(self.qkv, x, dim, 3 * dim).view(rows, length, 2, self.num_heads, dim // self.num_heads)
         k, v = kv.permute(2, 0, 3, 1, 4).unbind(0)
         return self.k_norm(k), v
 

@@ -15,8 +15,9 @@ from stvideo.benchmarks.memory import peak_memory, saved_activations
 from stvideo.benchmarks.own_cost import own_cost
 from stvideo.benchmarks.report import Column, show_ratio
 from stvideo.benchmarks.running import backward_call, forward_call, random_clip, training_call
-from stvideo.benchmarks.timing import Contestant, Ratio, Timing, is_out_of_memory, race, ratio
+from stvideo.benchmarks.timing import Contestant, Ratio, Timing, fastest, race, ratio
 from stvideo.benchmarks.yardstick import Shape, linear_shapes, product_calls
+from stvideo.memory import is_out_of_memory
 
 Row = dict[str, Any]
 
@@ -86,9 +87,10 @@ def run_batch(
     different = list(dict.fromkeys(shape for counter in shapes for shape in counter))
     precision = "bf16" if any(_is_bf16(entrant) for entrant in entrants) else "fp32"
     calls = product_calls(different, device, precision, training)
-    products = [Contestant(str(shape), call, 0.02) for shape, call in zip(different, calls, strict=True)]
+    products = [Contestant(str(shape), call, 0.02) for shape, own in zip(different, calls, strict=True) for call in own]
     timings = race(contestants + products, rounds=rounds, device=device, each_call=batch == 1, on_round=on_round)
-    of_shape = dict(zip(different, timings[len(contestants) :], strict=True))
+    of_products = iter(timings[len(contestants) :])
+    of_shape = {shape: fastest([next(of_products) for _ in own]) for shape, own in zip(different, calls, strict=True)}
     timing_of = dict(zip(map(id, entrants), timings, strict=False))
     rows = []
     for entrant, contestant, counter in zip(entrants, contestants, shapes, strict=True):

@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 
+from stvideo.memory import is_out_of_memory
+
 MOST_WARM_UPS = 100
 
 
@@ -56,6 +58,11 @@ class Timing:
     def percentile(self, share: float) -> float | None:
         """The time that ``share`` (0 to 1) of the single calls stayed within."""
         return percentile(self.calls, share) if self.calls else None
+
+
+def fastest(timings: Sequence[Timing]) -> Timing:
+    """The one of the smallest median; the first if all failed."""
+    return min(timings, key=lambda timing: math.inf if timing.median is None else timing.median)
 
 
 @dataclass
@@ -134,11 +141,6 @@ def synchronize(device: torch.device) -> None:
     """Wait until the device has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether ``error`` says that memory, of a GPU or of the host, did not suffice."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _warm_up(contestant: Contestant, device: torch.device) -> float:

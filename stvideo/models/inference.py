@@ -7,6 +7,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from stvideo.packed import pack_linears
+
 CACHED_BYTES = 24 * 2**20
 """The widest activation, in bytes, up to which clips go through a CPU together."""
 
@@ -36,7 +38,11 @@ def optimize_for_inference(model: nn.Module, *, dtype: torch.dtype | None = None
         fast.to(dtype)
     fast.optimized = True  # type: ignore[assignment]
     if compile:
-        fast.compile(dynamic=False)
+        # CUDA graphs: without them a small batch waits for Python instead of for the GPU.
+        on_gpu = any(parameter.is_cuda for parameter in fast.parameters())
+        fast.compile(dynamic=False, mode="reduce-overhead" if on_gpu else None)
+    else:
+        pack_linears(fast)
     return fast
 
 

@@ -1,18 +1,21 @@
 """The measuring tools: turns, ratios, matrix products and memory. Nothing here looks at how long anything took."""
 
 import gc
-import time
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
 import stvideo
+from stvideo.benchmarks import timing
 from stvideo.benchmarks.memory import peak_memory, saved_activations
 from stvideo.benchmarks.running import backward_call, forward_call, training_call
-from stvideo.benchmarks.timing import Contestant, Timing, is_out_of_memory, percentile, race, ratio
+from stvideo.benchmarks.timing import Contestant, Timing, percentile, race, ratio
 from stvideo.benchmarks.yardstick import linear_shapes, product_calls
+from stvideo.memory import is_out_of_memory
+from stvideo.packed import can_pack
 
 CPU = torch.device("cpu")
 
@@ -35,10 +38,16 @@ def test_the_collector_rests_within_rounds_only():
     assert done == [True, True]
 
 
-def test_short_work_is_warmed_up_for_a_while():
-    calls = []
-    race([Contestant("a", lambda: (calls.append(0), time.sleep(0.01)), min_seconds=0.05)], rounds=0, device=CPU)
-    assert 2 < len(calls) <= 7
+def test_short_work_is_warmed_up_for_a_while(monkeypatch):
+    """By a clock that only the work itself moves on."""
+    seconds = [0.0]
+
+    def work():
+        seconds[0] += 0.02
+
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: seconds[0]))
+    race([Contestant("a", work, min_seconds=0.05)], rounds=0, device=CPU)
+    assert seconds[0] == pytest.approx(0.02 * (1 + 3))  # the first call does not count, three take long enough
 
 
 def test_one_that_runs_out_of_memory_drops_out():
@@ -88,9 +97,11 @@ def test_linear_layers_are_all_of_a_transformer_but_attention_and_patches():
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
 def test_products_have_the_shapes_asked_for(precision, dtype):
     small, large = product_calls([(6, 4, 5), (7, 4, 3)], CPU, precision)
-    assert (small().shape, small().dtype) == ((6, 5), dtype)
-    assert large().shape == (7, 3)
-    of_input, of_weight = product_calls([(6, 4, 5)], CPU, precision, training=True)[0]()
+    assert len(small) == 1 + can_pack(dtype)
+    assert all((call().shape, call().dtype) == ((6, 5), dtype) for call in small)
+    assert all(call().shape == (7, 3) for call in large)
+    [training] = product_calls([(6, 4, 5)], CPU, precision, training=True)[0]
+    of_input, of_weight = training()
     assert (of_input.shape, of_weight.shape) == ((6, 4), (5, 4))
 
 
