@@ -21,8 +21,9 @@ the lowest and the highest round in brackets. The columns:
     theory          what the GMACs promise: those of the model that the speed-up refers to, over this one's
     of theory       speed-up over theory
     over first row  with several forms: speed over the first row of the table, whatever its form
-    of products     executed arithmetic per second, as a share of what torch's matrix product reaches here in the same
-                    rounds on the shapes of this model's own linear layers, with nothing between them
+    of products     executed arithmetic per second, as a share of what torch's matrix product (the faster of those it
+                    has) reaches here in the same rounds on the shapes of this model's own linear layers, with nothing
+                    between them
     peak MiB        memory at the peak beyond weights, gradients and optimiser state: activations
     saved MiB       training: activations that the backward pass keeps
     p50 p90 p99     batch 1: milliseconds within which that share of the single calls was done

@@ -2,8 +2,9 @@
 
 eager                as PyTorch runs it
 compiled             torch.compile; on a GPU with CUDA graphs for inference
-optimized            model.optimize_for_inference(): layers folded; with precision=bf16 its weights are bf16
-optimized-compiled   both
+optimized            model.optimize_for_inference(): layers folded, weights rearranged for a CPU's matrix product; with
+                     precision=bf16 its weights are bf16
+optimized-compiled   both, but for the rearranging
 exported             the program that torch.export makes
 onnx                 the same through onnxruntime
 textbook             dense TimeSformer written plainly, from the repository's tests

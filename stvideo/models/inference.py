@@ -18,13 +18,16 @@ def optimize_for_inference(model: nn.Module, *, dtype: torch.dtype | None = None
 
     Exact but for rounding: in every TimeSformer block ``temporal_fc`` becomes part of the temporal attention's own
     projection (one product less of five), and LayerScale and constant factors on residual branches become part of the
-    weights before them. The copy has other weights than the model under the same names, so it is not for saving.
+    weights before them. On a CPU the weights of all large linear layers are rearranged for its matrix product and GELU
+    becomes part of that product (`stvideo.packed`), which takes the memory of the weights once more. The copy has other
+    weights than the model under the same names, so it is not for saving.
 
     Args:
         model: any model of `stvideo.list_models`, with or without reductions.
         dtype: of the weights and of the arithmetic, e.g. ``torch.bfloat16``; clips may stay float32, and the logits
             come in this type. None leaves it.
-        compile: also ``torch.compile`` it; the first call with a new clip shape takes a minute or so.
+        compile: also ``torch.compile`` it, without rearranged weights; the first call with a new clip shape takes a
+            minute or so. On a CPU the default is faster for most models; on a GPU compiling is what small batches need.
 
     Returns:
         The copy, in evaluation mode, without gradients.
