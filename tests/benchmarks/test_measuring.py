@@ -143,11 +143,11 @@ def test_forward_leaves_no_graph_and_training_moves_weights():
 
 
 def test_gradients_that_are_there_are_no_activations():
-    model = nn.Sequential(*(nn.Linear(2048, 2048) for _ in range(4)), nn.Linear(2048, 3))  # 16 MiB of weights each
+    model = nn.Sequential(*(nn.Linear(2048, 2048) for _ in range(8)), nn.Linear(2048, 3))  # 16 MiB of weights each
     run = backward_call(model, torch.randn(2, 2048))
     run()
     found = peak_memory(run, CPU)
     if found is None:
         pytest.skip("the peak of resident memory can be set back on Linux only")
-    assert found < 48  # a new gradient or two on their way, not all of them
+    assert found < 80  # a few new gradients on their way, not all eight
     assert all(p.grad is not None for p in model.parameters())
