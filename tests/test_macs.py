@@ -95,3 +95,14 @@ def test_published_image_models(name, options, published, tolerance):
     counted = stvideo.count_macs(model, (1, 3, *model.img_size)).total
     digits = len(str(published).partition(".")[2])
     assert round(counted, digits) == published or counted == pytest.approx(published, rel=tolerance)
+
+
+@pytest.mark.parametrize(("frames", "share"), [(8, 0.001), (32, 0.003)])
+def test_frames_that_keep_their_own_tokens_waste_little_on_absent_ones(frames, share):
+    counted = []
+    for scope in ("tube", "frame"):
+        with torch.device("meta"):
+            reduction = {"evit": dict(keep_rate=0.7, scope=scope)}
+            model = stvideo.create_model("timesformer_base_patch16_224", num_frames=frames, reduction=reduction)
+        counted.append(stvideo.count_macs(model, (1, 3, frames, 224, 224)).total)
+    assert counted[0] < counted[1] < counted[0] * (1 + share)
