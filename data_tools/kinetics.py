@@ -1,10 +1,11 @@
-"""Kinetics-400, -600 or -700: official CSVs and the videos that are there -> lists that training reads.
+"""Kinetics-400, -600 or -700: official annotations and the videos that are there -> lists that training reads.
 
-    python data_tools/kinetics.py annotations/train.csv annotations/val.csv --root /data/k400
-    python data_tools/kinetics.py annotations/ --root /data/k400 --output lists/
+    python data_tools/kinetics.py annotations/train.csv annotations/val.csv root=/data/k400
+    python data_tools/kinetics.py annotations/ root=/data/k400 output=lists/
 
 Annotations are the official CSV files (label,youtube_id,time_start,time_end,split, in any order and with or without the
-last ones) or a folder that holds train.csv, val.csv or validate.csv, and test.csv. A split without labels is listed in
+last ones) or the JSON files of the same releases, or a folder that holds train.csv, val.csv or validate.csv, and
+test.csv; of train.csv and train.json in one folder the CSV is read. A split without labels is listed in
 test.unlabeled.txt, by path alone.
 
 A clip is found by its name, ID_START_END (000012 or 12 for second 12) or the bare ID, as .mp4, .mkv, .webm, .avi or
@@ -12,8 +13,14 @@ another video format, in whatever folders: all in one (the unpacked archives of 
 first), one folder per class with spaces or underscores, videos_train and videos_val. Hidden files, "._" companions,
 unfinished downloads and empty files are passed over.
 
-Files of the bare ID count as the clip itself. If they are the whole videos instead, --untrimmed writes start and end in
-seconds into the lists, and training reads only that part.
+Files of the bare ID count as the clip itself. If they are the whole videos instead, untrimmed=true writes start and end
+in seconds into the lists, and training reads only that part.
+
+    root=FOLDER        holds the videos, at any depth
+    output=FOLDER      where the lists go (default: the root)
+    overwrite=true     replace lists that say something else
+    classes=FILE       class names in the order to number them by (default: alphabetical)
+    untrimmed=true     files of the bare ID are whole videos
 
 Writes OUTPUT/train.txt, val.txt, test.txt (path, class number and perhaps start and end, separated by tabs),
 OUTPUT/classes.txt (alphabetical, as published checkpoints have them), and beside each list a report, val.report.json:
@@ -24,31 +31,41 @@ official split it has seen.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from stvideo import cli
 from stvideo.data.listfiles import read_classes
 from stvideo.data.official.joining import Join, OnDisk
-from stvideo.data.official.kinetics import is_kinetics_csv, kinetics_entries
+from stvideo.data.official.kinetics import is_kinetics, kinetics_entries
 from stvideo.data.packets import UnreadableVideo, open_container
-from stvideo.data.preparation.split_lists import scan_root, tool_parser, write_splits
+from stvideo.data.preparation.command_line import read_command_line
+from stvideo.data.preparation.split_lists import ListSettings, scan_root, write_splits
 from stvideo.errors import StvideoError
 
 _FILES_TRIED = 9  # of those with bare names, to see whether they are clips or whole videos
 _LONGER = 3.0  # seconds by which a clip may be longer than annotated
 
 
+@dataclass
+class Settings(ListSettings):
+    """What can be given as ``key=value``."""
+
+    classes: str = ""
+    untrimmed: bool = False
+
+
 def annotation_files(given: Sequence[Path]) -> list[Path]:
-    """The CSV files among ``given`` and in the folders among them."""
+    """The files among ``given`` and in the folders among them; of two forms of the same annotations the CSV."""
     files: list[Path] = []
     for path in given:
         if path.is_dir():
-            found = sorted(file for file in path.iterdir() if not file.name.startswith(".") and is_kinetics_csv(file))
+            found = sorted(file for file in path.iterdir() if not file.name.startswith(".") and is_kinetics(file))
             if not found:
                 raise StvideoError(
-                    f"{path}: no Kinetics CSV in this folder (label,youtube_id,time_start,time_end,split)"
+                    f"{path}: no Kinetics CSV in this folder (label,youtube_id,time_start,time_end,split), and no JSON"
                 )
-            files += found
+            files += [file for file in found if file.suffix.lower() == ".csv" or file.with_suffix(".csv") not in found]
         else:
             files.append(path)
     return files
@@ -89,27 +106,24 @@ def warn_of_lengths(splits: dict[str, Join], root: Path, untrimmed: bool) -> Non
             if is_long != untrimmed:
                 example = f"{path} lasts {seconds:.0f} s, its clip {end - start:g} s"
     if tried and not untrimmed and 2 * long > tried:
-        cli.warn(f"files named by bare ids seem to be whole videos ({example}): list their clips with --untrimmed")
+        cli.warn(f"files named by bare ids seem to be whole videos ({example}): list their clips with untrimmed=true")
     elif tried and untrimmed and 2 * long < tried:
-        cli.warn(f"files named by bare ids seem to be clips already ({example}): leave --untrimmed out")
+        cli.warn(f"files named by bare ids seem to be clips already ({example}): leave untrimmed=true out")
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
-    parser = tool_parser("kinetics", __doc__)
-    parser.add_argument("annotations", type=Path, nargs="+", help="official CSV files, or a folder of them")
-    parser.add_argument(
-        "--classes", type=Path, help="class names in the order to number them by (default: alphabetical)"
-    )
-    parser.add_argument("--untrimmed", action="store_true", help="files named by bare ids are whole videos")
-    given = parser.parse_args(argv)
-    files = annotation_files(given.annotations)
-    classes = read_classes(given.classes) if given.classes else None
-    on_disk = scan_root(given.root)
-    splits = join_splits(files, on_disk, classes, given.untrimmed)
-    warn_of_lengths(splits, given.root, given.untrimmed)
+    given, settings, strays = read_command_line(Settings, argv, __doc__)
+    if not given or strays:
+        named = f"{strays[0]} is not" if strays else "name"
+        raise StvideoError(f"{named} a file of official annotations, or a folder of them; --help tells more")
+    files = annotation_files([Path(name).expanduser() for name in given])
+    classes = read_classes(Path(settings.classes).expanduser()) if settings.classes else None
+    on_disk = scan_root(settings.root)
+    splits = join_splits(files, on_disk, classes, settings.untrimmed)
+    warn_of_lengths(splits, on_disk.root, settings.untrimmed)
     labels = {label for join in splits.values() for label in join.classes if label is not None}
-    write_splits(splits, classes or sorted(labels), on_disk, given.output, given.overwrite)
+    write_splits(splits, classes or sorted(labels), on_disk, settings)
     return 0
 
 

@@ -40,7 +40,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stvideo import cli
-from stvideo.benchmarks.settings import read_settings
+from stvideo.data.preparation.command_line import read_command_line
 from stvideo.data.preparation.inspection import file_state
 from stvideo.data.preparation.jobs import Failure, run_jobs
 from stvideo.data.preparation.journal import Journal
@@ -89,11 +89,9 @@ COLUMNS = tuple(Row.__dataclass_fields__)
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
-    sources, overrides = cli.split_arguments(argv, __doc__ or "")
-    own = [text for text in overrides if "." not in text.split("=", 1)[0]]
-    settings = read_settings(Settings, own, "; --help tells more")
+    sources, settings, overrides = read_command_line(Settings, argv, __doc__)
     _check(settings)
-    listing = list_videos(sources, settings.root, [text for text in overrides if text not in own])
+    listing = list_videos(sources, settings.root, overrides)
     output = Path(settings.output).expanduser()
     _keep_apart(listing.root, output)
     targets = target_names(listing.paths)

@@ -1,14 +1,19 @@
 """UCF101, HMDB51 or a folder of your own with one folder per class -> lists that training reads.
 
-    python data_tools/splits.py ucfTrainTestlist/ --root /data/UCF-101             classInd.txt, trainlist01.txt ...
-    python data_tools/splits.py testTrainMulti_7030_splits/ --root /data/hmdb51    brush_hair_test_split1.txt ...
-    python data_tools/splits.py --root /data/mine                                  train/CLASS/x.mp4, val/CLASS/y.mp4
-    python data_tools/splits.py --root /data/mine --val-share 0.2                  CLASS/x.mp4, a fifth for validation
+    python data_tools/splits.py ucfTrainTestlist/ root=/data/UCF-101             classInd.txt, trainlist01.txt ...
+    python data_tools/splits.py testTrainMulti_7030_splits/ root=/data/hmdb51    brush_hair_test_split1.txt ...
+    python data_tools/splits.py root=/data/mine                                  train/CLASS/x.mp4, val/CLASS/y.mp4
+    python data_tools/splits.py root=/data/mine val_share=0.2                    CLASS/x.mp4, a fifth for validation
 
 Official splits give train_split1.txt and val_split1.txt, and so on for every split that the folder describes; UCF101
 numbers its classes as classInd.txt does, everything else alphabetically. Videos are found by name, in whatever folders
-and video format. --val-share divides each class by the names of its files: the same files fall on the same side again
+and video format. val_share divides each class by the names of its files: the same files fall on the same side again
 when others join them.
+
+    root=FOLDER        holds the videos, at any depth
+    output=FOLDER      where the lists go (default: the root)
+    overwrite=true     replace lists that say something else
+    val_share=SHARE    for class folders: share to validate on; 0 lists all of them for training
 
 Writes the lists (path and class number, separated by a tab), OUTPUT/classes.txt, and beside each list a report,
 val.report.json: official size, found, missing (per class, too), share, SHA-256 of the list.
@@ -19,17 +24,26 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from stvideo import cli
 from stvideo.data.listfiles import read_lines
 from stvideo.data.official.joining import Entry, Join, OnDisk, known_label
 from stvideo.data.official.kinetics import split_of_name
-from stvideo.data.preparation.split_lists import scan_root, tool_parser, write_splits
+from stvideo.data.preparation.command_line import read_command_line
+from stvideo.data.preparation.split_lists import ListSettings, scan_root, write_splits
 from stvideo.errors import StvideoError
 
 _HMDB_FILE = re.compile(r"(.+)_test_split(\d+)\.txt$")
 _HMDB_SIDES = {"1": "train", "2": "val", "0": ""}
+
+
+@dataclass
+class Settings(ListSettings):
+    """What can be given as ``key=value``."""
+
+    val_share: float | None = None
 
 
 def read_ucf_classes(path: Path) -> list[str]:
@@ -97,8 +111,8 @@ def folder_splits(on_disk: OnDisk, val_share: float | None) -> dict[str, Join]:
             folders = folders[1:]
         elif val_share is None:
             raise StvideoError(
-                f"{on_disk.root / path}: lies in no train or val folder; --val-share 0.2 divides class folders, "
-                "--val-share 0 lists all of them for training"
+                f"{on_disk.root / path}: lies in no train or val folder; val_share=0.2 divides class folders, "
+                "val_share=0 lists all of them for training"
             )
         else:
             drawn = int.from_bytes(hashlib.sha256(path.encode()).digest()[:8], "big") / 2**64
@@ -112,24 +126,23 @@ def folder_splits(on_disk: OnDisk, val_share: float | None) -> dict[str, Join]:
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
-    parser = tool_parser("splits", __doc__)
-    parser.add_argument("annotations", type=Path, nargs="?", help="folder of the official split files")
-    parser.add_argument("--val-share", type=float, metavar="SHARE", help="class folders: share to validate on")
-    given = parser.parse_args(argv)
-    folder, share = given.annotations, given.val_share
+    given, settings, strays = read_command_line(Settings, argv, __doc__)
+    if len(given) > 1 or strays:
+        raise StvideoError(f"one folder of split files is expected, or none, not {given + strays}; --help tells more")
+    folder, share = Path(given[0]).expanduser() if given else None, settings.val_share
     if share is not None and (folder is not None or not 0 <= share < 1):
-        raise StvideoError(f"--val-share {share:g}: a share from 0 to below 1, for class folders without split files")
+        raise StvideoError(f"val_share={share:g}: a share from 0 to below 1, for class folders without split files")
     if folder is None:
-        on_disk = scan_root(given.root)
+        on_disk = scan_root(settings.root)
         splits = folder_splits(on_disk, share)
         classes = sorted({str(label) for join in splits.values() for label in join.classes})
     else:
-        splits, classes, on_disk = official_splits(folder, given.root)
-    write_splits(splits, classes, on_disk, given.output, given.overwrite)
+        splits, classes, on_disk = official_splits(folder, settings.root)
+    write_splits(splits, classes, on_disk, settings)
     return 0
 
 
-def official_splits(folder: Path, root: Path) -> tuple[dict[str, Join], list[str], OnDisk]:
+def official_splits(folder: Path, root: str) -> tuple[dict[str, Join], list[str], OnDisk]:
     """What ``folder`` describes, UCF101 or HMDB51, joined with the disk."""
     if not folder.is_dir():
         raise StvideoError(f"{folder}: no such folder of split files")

@@ -1,12 +1,16 @@
 """Something-Something V2: official JSON files and the videos that are there -> lists that training reads.
 
-    python data_tools/ssv2.py labels/ --root /data/ssv2
-    python data_tools/ssv2.py labels/ --root /data/ssv2/20bn-something-something-v2 --output lists/
+    python data_tools/ssv2.py labels/ root=/data/ssv2
+    python data_tools/ssv2.py labels/ root=/data/ssv2/20bn-something-something-v2 output=lists/
 
 The folder holds labels.json, train.json, validation.json and perhaps test.json with test-answers.csv, each also under
 its long name (something-something-v2-train.json). Videos stay where they are, ID.webm in any folder. Labels are the
 templates without their brackets, numbered as labels.json says. A test split without answers is listed in
 test.unlabeled.txt, by path alone.
+
+    root=FOLDER        holds the videos, at any depth
+    output=FOLDER      where the lists go (default: the root)
+    overwrite=true     replace lists that say something else
 
 Writes OUTPUT/train.txt, val.txt, test.txt (path and class number, separated by a tab), OUTPUT/classes.txt, and beside
 each list a report, val.report.json: official size, found, missing (per class, too), share, SHA-256 of the list.
@@ -21,7 +25,8 @@ from stvideo import cli
 from stvideo.data.listfiles import read_classes, read_lines
 from stvideo.data.official.joining import Join
 from stvideo.data.official.something import LABEL_FILES, find_labels, ssv2_entries, without_brackets
-from stvideo.data.preparation.split_lists import scan_root, tool_parser, write_splits
+from stvideo.data.preparation.command_line import read_command_line
+from stvideo.data.preparation.split_lists import ListSettings, scan_root, write_splits
 from stvideo.errors import StvideoError
 
 _LONG_NAME = "something-something-v2-"
@@ -48,10 +53,10 @@ def read_answers(path: Path) -> dict[str, str]:
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
-    parser = tool_parser("ssv2", __doc__)
-    parser.add_argument("annotations", type=Path, help="folder that holds labels.json, train.json, validation.json")
-    given = parser.parse_args(argv)
-    folder = given.annotations
+    given, settings, strays = read_command_line(ListSettings, argv, __doc__)
+    if len(given) != 1 or strays:
+        raise StvideoError(f"one folder of annotations is expected, not {given + strays}; --help tells more")
+    folder = Path(given[0]).expanduser()
     if not folder.is_dir():
         raise StvideoError(f"{folder}: expected the folder that holds {', '.join([LABEL_FILES[0], 'train.json'])}")
     labels = find_labels(folder)
@@ -63,14 +68,14 @@ def main(argv: list[str] | None = None) -> int:
     classes = read_classes(labels)
     answer_file = find_file(folder, "test-answers.csv")
     answers = read_answers(answer_file) if answer_file else None
-    on_disk = scan_root(given.root)
+    on_disk = scan_root(settings.root)
     splits: dict[str, Join] = {}
     for split, path in files.items():
         join = splits[split] = Join(on_disk)
         is_test = split == "test"
         for entry in ssv2_entries(path, classes, answers if is_test else None, unlabeled=is_test):
             join.add(entry)
-    write_splits(splits, classes, on_disk, given.output, given.overwrite)
+    write_splits(splits, classes, on_disk, settings)
     return 0
 
 

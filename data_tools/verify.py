@@ -40,8 +40,8 @@ from pathlib import Path
 from statistics import median
 
 from stvideo import cli
-from stvideo.benchmarks.settings import read_settings
 from stvideo.data.manifest import COLUMNS, FILE_NAME, STATUSES, Entry
+from stvideo.data.preparation.command_line import read_command_line
 from stvideo.data.preparation.inspection import Job, file_state, inspect, settle
 from stvideo.data.preparation.jobs import Failure, run_jobs
 from stvideo.data.preparation.journal import Journal
@@ -65,12 +65,10 @@ class Settings:
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
-    sources, overrides = cli.split_arguments(argv, __doc__ or "")
-    own = [text for text in overrides if "." not in text.split("=", 1)[0]]
-    settings = read_settings(Settings, own, "; --help tells more")
+    sources, settings, overrides = read_command_line(Settings, argv, __doc__)
     if not 0 < settings.timeout < float("inf"):
         raise StvideoError(f"timeout={settings.timeout:g}: expected seconds above 0")
-    listing = list_videos(sources, settings.root, [text for text in overrides if text not in own])
+    listing = list_videos(sources, settings.root, overrides)
     output = Path(settings.output).expanduser() if settings.output else listing.root / FILE_NAME
     if output.is_dir():
         raise StvideoError(f"output={output}: this is a folder; name a file, e.g. {output / FILE_NAME}")

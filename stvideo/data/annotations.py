@@ -1,4 +1,4 @@
-"""Whatever a person has -> `VideoIndex`: list file, Kinetics CSV, Something-Something JSON, folder of class folders."""
+"""Whatever a person has -> `VideoIndex`: list file, Kinetics or Something-Something annotations, class folders."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from stvideo.data.images import IMAGE_SUFFIXES
 from stvideo.data.index import IndexBuilder, VideoIndex
 from stvideo.data.listfiles import empty_class_notes, read_classes, read_list
 from stvideo.data.official.joining import known_label
-from stvideo.data.official.kinetics import is_kinetics_csv, read_kinetics
+from stvideo.data.official.kinetics import is_kinetics, read_kinetics
 from stvideo.data.official.something import read_ssv2
 from stvideo.data.official.split_report import official_size
 from stvideo.errors import StvideoError
 
-__all__ = ["VIDEO_SUFFIXES", "class_folders", "is_kinetics_csv", "read_annotations", "read_folders", "video_files"]
+__all__ = ["VIDEO_SUFFIXES", "class_folders", "is_kinetics", "read_annotations", "read_folders", "video_files"]
 
 
 def read_annotations(
@@ -25,10 +25,10 @@ def read_annotations(
     """Read ``source``, telling by itself what it is.
 
     Args:
-        source: a list file, an official Kinetics CSV, a Something-Something JSON, or a folder of class folders.
+        source: a list file, an official Kinetics CSV or JSON, a Something-Something JSON, or a folder of class folders.
         root: folder that the videos are in and that relative paths start from.
         classes: class names; None takes them from the annotations (for lists from a classes.txt beside the list).
-        split: for Kinetics CSVs that hold several splits: keep only rows of this one.
+        split: for Kinetics annotations that hold several splits: keep only rows of this one.
 
     Raises:
         StvideoError: the source is missing, malformed or empty; the message names file and line.
@@ -37,10 +37,10 @@ def read_annotations(
         return read_folders(source, root, classes)
     if not source.exists():
         raise StvideoError(f"{source}: no such list file or folder")
+    if is_kinetics(source):
+        return read_kinetics(source, root, classes, split)
     if source.suffix.lower() == ".json":
         return read_ssv2(source, root, classes)
-    if is_kinetics_csv(source):
-        return read_kinetics(source, root, classes, split)
     beside = source.parent / "classes.txt"
     if classes is None and beside.is_file():
         classes = read_classes(beside)

@@ -110,6 +110,15 @@ def read_text(path: Path) -> str:
     return "".join(read_lines(path))
 
 
+def read_start(path: Path, characters: int = 4096) -> str:
+    """How a text file begins, however long its lines are; empty if it cannot be read."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            return file.read(characters)
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
 def read_lines(path: Path) -> Iterator[str]:
     """The lines of a text file one by one, with their ends; raises `StvideoError` as `read_text` does."""
     done = 0

@@ -11,7 +11,7 @@ from stvideo.config import DataConfig
 from stvideo.data.annotations import class_folders, read_annotations
 from stvideo.data.index import VideoIndex
 from stvideo.data.listfiles import read_classes
-from stvideo.data.official.kinetics import is_kinetics_csv, kinetics_classes
+from stvideo.data.official.kinetics import is_kinetics, kinetics_classes
 from stvideo.data.official.something import find_labels
 from stvideo.errors import StvideoError
 
@@ -65,10 +65,11 @@ def _classes(config: DataConfig, root: Path, split: str) -> Sequence[str] | None
         train = find_annotations(config, "train", root)
     except StvideoError:
         return None
-    # Lists and JSON files name their classes in a file beside them; CSVs and folders only by what occurs in training.
+    # Lists and Something-Something name their classes in a file beside them; Kinetics and folders only by what occurs
+    # in training.
     if train.is_dir():
         return class_folders(train)
-    if is_kinetics_csv(train):
+    if is_kinetics(train):
         return kinetics_classes(train, "train")
     beside = find_labels(train.parent) if train.suffix.lower() == ".json" else train.parent / "classes.txt"
     if beside is not None and beside.is_file():

@@ -30,7 +30,7 @@ VAL = HEADING + f"zumba,{D},100,110,validate,0\n"
 def run(tmp_path, *arguments):
     """The tool on the folder ``ann``; the lists it wrote, as (path, class name) pairs by split."""
     output = tmp_path / "lists"
-    main([*map(str, arguments or [tmp_path / "ann"]), "--root", str(tmp_path / "k"), "--output", str(output)])
+    main([*map(str, arguments or [tmp_path / "ann"]), f"root={tmp_path / 'k'}", f"output={output}"])
     found = {}
     for path in sorted(output.glob("*.txt")):
         if path.name in ("train.txt", "val.txt", "test.txt"):
@@ -93,6 +93,63 @@ def test_headings_of_every_release(tmp_path, text):
     assert run(tmp_path, tmp_path / "train.csv") == {"train": [(f"{C}_000012_000022.mp4", "zumba")]}
 
 
+def video(start, end, subset, **label):
+    """An entry of the official JSON files."""
+    about = {"annotations": {**label, "segment": [start, end]}, "duration": end - start, "subset": subset}
+    return {**about, "url": "https://www.youtube.com/watch?v=x"}
+
+
+JSON_TRAIN = {
+    A: video(5.0, 15.0, "train", label="arm wrestling"),
+    B: video(0.0, 10.0, "train", label="archery"),
+    C: video(12.0, 22.0, "train", label="zumba"),
+}
+
+
+def test_json_says_what_csv_says(tmp_path, ann):
+    """Lists, and what training reads without lists, are the same; a JSON file beside its CSV is left alone."""
+    names = [f"train/{A}_000005_000015.mp4", f"train/{B}_000000_000010.mp4", f"val/{D}_000100_000110.mp4", f"{C}.mp4"]
+    touch(tmp_path / "k", *names, f"{'e' * 11}.mp4")
+    found = run(tmp_path)
+    write(ann / "train.json", json.dumps(JSON_TRAIN))
+    assert run(tmp_path) == found
+    of_csv = read_annotations(ann / "train.csv", tmp_path / "k", split="train")
+    for name in ("train.csv", "validate.csv"):
+        (ann / name).unlink()
+    write(ann / "validate.json", json.dumps({D: video(100.0, 110.0, "validate", label="zumba")}, indent=2))
+    write(ann / "test.json", json.dumps({"e" * 11: video(3, 13, "test")}))
+    assert run(tmp_path) == found
+    assert (tmp_path / "lists/test.unlabeled.txt").read_text() == f"{'e' * 11}.mp4\n"
+    of_json = read_annotations(ann / "train.json", tmp_path / "k", split="train")
+    assert list(of_json.paths()) == list(of_csv.paths())
+    assert (of_json.classes, of_json.labels.tolist()) == (of_csv.classes, of_csv.labels.tolist())
+    config = DataConfig(root=str(tmp_path / "k"), train=str(ann / "train.json"), val=str(ann / "validate.json"))
+    dataset = build_dataset(config, "val")
+    assert (dataset.classes, dataset.video_index.labels.tolist()) == (["archery", "arm wrestling", "zumba"], [2])
+    with pytest.raises(StvideoError, match=r"test\.json: entry 0: no label"):
+        read_annotations(ann / "test.json", tmp_path / "k")
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"annotations": [{"label": "zumba", "segment": [1, 2]}]}, rf"entry 1 \({B}\): expected 'annotations' with"),
+        ({"annotations": {"label": "zumba"}}, "entry 1 .*: expected 'annotations' with"),
+        ({"annotations": {"label": "zumba", "segment": [1]}}, "entry 1 .*: expected 'annotations' with"),
+        ({"annotations": {"label": "zumba", "segment": [None, 2]}}, "entry 1: time_start and time_end are seconds"),
+        ("zumba", "entry 1 .*: expected 'annotations' with"),
+        (video(15, 5, "train", label="zumba"), "entry 1: a video cannot be cut from 15 s to 5 s"),
+        (video(5, 15, "train", label="zumbo"), r"entry 1: label 'zumbo' is not .*did you mean 'zumba'"),
+    ],
+)
+def test_bad_json_is_named_by_entry(tmp_path, entry, message):
+    write(tmp_path / "train.json", json.dumps({A: JSON_TRAIN[A], B: entry}))
+    write(tmp_path / "classes.txt", "archery\narm wrestling\nzumba\n")
+    touch(tmp_path / "k", f"{A}.mp4")
+    with pytest.raises(StvideoError, match=message):
+        run(tmp_path, tmp_path / "train.json", f"classes={tmp_path / 'classes.txt'}")
+
+
 def test_what_is_missing_or_odd_is_reported(tmp_path, ann, capsys):
     touch(tmp_path / "k", f"train/{A}_000005_000015.mp4", f"val/._{D}_000100_000110.mp4", "other.mp4", ".hidden/x.mp4")
     touch(tmp_path / "k", f"{B}_000000_000010.mp4.part", f"{B}.temp.mp4", f"{C}_000012_000022.mp4.ytdl")
@@ -150,8 +207,8 @@ def test_untrimmed_downloads_are_cut_by_the_list(tmp_path, capsys):
     write(tmp_path / "ann/val.csv", HEADING + rows.replace("train", "val"))
     with pytest.raises(StvideoError, match="none of the 4 annotated videos"):
         run(tmp_path)  # one file for two clips: not without being told how
-    output = ["--root", str(tmp_path / "k"), "--output", str(tmp_path / "lists")]
-    main([str(tmp_path / "ann"), *output, "--untrimmed"])
+    output = [f"root={tmp_path / 'k'}", f"output={tmp_path / 'lists'}"]
+    main([str(tmp_path / "ann"), *output, "untrimmed=true"])
     assert (tmp_path / "lists/train.txt").read_text() == f"{A}.mp4\t1\t1\t4\n{A}.mp4\t0\t8\t12\n"
     config = DataConfig(
         root=str(tmp_path / "k"), train=str(tmp_path / "lists/train.txt"), val=str(tmp_path / "lists/val.txt"),
@@ -163,8 +220,8 @@ def test_untrimmed_downloads_are_cut_by_the_list(tmp_path, capsys):
             start, end = ((10, 40), (80, 120))[sample["index"]]
             assert all(start <= frame < end for frame in frame_numbers(sample["video"].permute(1, 2, 3, 0)))
     write(tmp_path / "ann/train.csv", HEADING + f"zumba,{A},1,4,train,0\n")
-    main([str(tmp_path / "ann/train.csv"), *output[:2], "--output", str(tmp_path / "other")])
-    assert f"seem to be whole videos ({A}.mp4 lasts 15 s, its clip 3 s): list their clips with --untrimmed" in (
+    main([str(tmp_path / "ann/train.csv"), output[0], f"output={tmp_path / 'other'}"])
+    assert f"seem to be whole videos ({A}.mp4 lasts 15 s, its clip 3 s): list their clips with untrimmed=true" in (
         capsys.readouterr().err
     )
 
@@ -174,9 +231,9 @@ def test_running_again_changes_nothing_and_other_lists_are_kept(tmp_path, ann):
     first = run(tmp_path)
     assert run(tmp_path) == first
     touch(tmp_path / "k", f"{B}.mp4")
-    with pytest.raises(StvideoError, match=r"train\.txt: already there.*--overwrite"):
+    with pytest.raises(StvideoError, match=r"train\.txt: already there.*overwrite=true"):
         run(tmp_path)
-    assert len(run(tmp_path, ann, "--overwrite")["train"]) == 2
+    assert len(run(tmp_path, ann, "overwrite=true")["train"]) == 2
     (tmp_path / "lists/val.report.json").write_text('{"somebody": "else"}')
     with pytest.raises(StvideoError, match=r"val\.report\.json"):
         run(tmp_path)
@@ -200,7 +257,7 @@ def test_bad_annotations_are_named_by_line(tmp_path, text, message):
     write(tmp_path / "classes.txt", "archery\narm wrestling\nzumba\n")
     touch(tmp_path / "k", f"{A}.mp4")
     with pytest.raises(StvideoError, match=message):
-        run(tmp_path, tmp_path / "train.csv", "--classes", tmp_path / "classes.txt")
+        run(tmp_path, tmp_path / "train.csv", f"classes={tmp_path / 'classes.txt'}")
     assert not (tmp_path / "lists").exists()
 
 
@@ -222,7 +279,7 @@ def test_wrong_folders_are_named(tmp_path, ann):
 
 def test_the_command_runs_from_anywhere(tmp_path, ann):
     touch(tmp_path / "k", f"{A}.mp4", f"{D}.mp4")
-    command = [sys.executable, REPOSITORY / "data_tools/kinetics.py", "ann", "--root", "k"]
+    command = [sys.executable, REPOSITORY / "data_tools/kinetics.py", "ann", "--root", "k"]  # as in scripts from before
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "use: data.root=k data.train=k/train.txt data.val=k/val.txt data.classes=k/classes.txt" in done.stdout
     (tmp_path / "k/train.txt").write_text("mine\n")

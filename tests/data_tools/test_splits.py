@@ -16,7 +16,7 @@ SHARED = Path(__file__).parents[3] / "shared" / "annotations"
 def run(tmp_path, *arguments):
     """The tool on the folder ``videos``; the lists it wrote, as (path, class name) pairs by list."""
     lists = tmp_path / "lists"
-    main([*map(str, arguments), "--root", str(tmp_path / "videos"), "--output", str(lists)])
+    main([*map(str, arguments), f"root={tmp_path / 'videos'}", f"output={lists}"])
     found = {}
     for path in lists.glob("*.txt"):
         if path.stem != "classes":
@@ -121,21 +121,21 @@ def test_class_folders_below_split_folders(tmp_path):
 def test_class_folders_are_divided_the_same_way_again(tmp_path):
     names = [f"{action}/{number}.mp4" for action in ("a", "b") for number in range(100)]
     touch(tmp_path / "videos", *names)
-    first = run(tmp_path, "--val-share", "0.2")
+    first = run(tmp_path, "val_share=0.2")
     assert sorted(path for side in first.values() for path, _ in side) == sorted(names)
     assert 20 <= len(first["val"]) <= 60
     touch(tmp_path / "videos", "c/new.mp4", "a/new.mp4")
-    second = run(tmp_path, "--val-share", "0.2", "--overwrite")
+    second = run(tmp_path, "val_share=0.2", "overwrite=true")
     assert all(set(first[side]) <= set(second[side]) for side in first)
-    assert set(run(tmp_path, "--val-share", "0", "--overwrite")) >= {"train"}
+    assert set(run(tmp_path, "val_share=0", "overwrite=true")) >= {"train"}
 
 
 def test_folders_that_do_not_fit_are_named(tmp_path):
     touch(tmp_path / "videos", "a/1.mp4")
-    with pytest.raises(StvideoError, match=r"a/1\.mp4: lies in no train or val folder; --val-share"):
+    with pytest.raises(StvideoError, match=r"a/1\.mp4: lies in no train or val folder; val_share"):
         run(tmp_path)
-    with pytest.raises(StvideoError, match="--val-share 2"):
-        run(tmp_path, "--val-share", "2")
+    with pytest.raises(StvideoError, match="val_share=2"):
+        run(tmp_path, "val_share=2")
     with pytest.raises(StvideoError, match="neither UCF101's files"):
         run(tmp_path, tmp_path / "videos")
     touch(tmp_path / "videos", "train/1.mp4")

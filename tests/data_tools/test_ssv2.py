@@ -41,7 +41,7 @@ def ann(tmp_path, request):
 
 
 def run(tmp_path, ann, *more):
-    main([str(ann), "--root", str(tmp_path / "ssv2"), "--output", str(tmp_path / "lists"), *more])
+    main([str(ann), f"root={tmp_path / 'ssv2'}", f"output={tmp_path / 'lists'}", *more])
     return {path.stem: path.read_text() for path in (tmp_path / "lists").glob("*.txt")}
 
 

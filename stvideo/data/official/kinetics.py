@@ -1,6 +1,7 @@
-"""Official Kinetics annotations (400, 600, 700): CSV rows ``label,youtube_id,time_start,time_end,split[,is_cc]``.
+"""Official Kinetics annotations (400, 600, 700): CSV (``label,youtube_id,time_start,time_end,split``) or JSON.
 
-Columns, their order and their names differ a little between releases; some test splits come without labels.
+Columns, their order and their names differ a little between releases; some test splits come without labels. The JSON
+files say the same: ``{youtube_id: {"annotations": {"label": ..., "segment": [start, end]}, "subset": "train", ...}}``.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from stvideo.data.index import VideoIndex
-from stvideo.data.listfiles import read_lines
+from stvideo.data.listfiles import read_json, read_lines, read_start
 from stvideo.data.official.joining import Entry, Join, OnDisk, known_label
 from stvideo.errors import StvideoError
 
 T = TypeVar("T")
+# Line, or position in a JSON file; identifier, start, end, label, split: as the file says them, "" where it does not.
+_Row = tuple[int, str, Any, Any, str, str]
 
 _COLUMNS = {
     "label": ("label", "class", "class_label", "label_name", "action"),
@@ -27,12 +30,16 @@ _COLUMNS = {
     "split": ("split", "subset"),
 }
 _ORDER_WITHOUT_HEADING = ("label", "youtube_id", "time_start", "time_end", "split", "is_cc")
+# An object of objects that soon speaks of segments; Something-Something's files are a list, and an object of numbers.
+_JSON_OPENING = re.compile(r'\s*\{\s*"[^"]*"\s*:\s*\{[^\[]*"segment"')
 _YOUTUBE_ID = re.compile(r"[\w-]{11}$")
 _SPLITS = {"train": "train", "training": "train", "test": "test", "val": "val", "validate": "val", "validation": "val"}
 
 
-def is_kinetics_csv(path: Path) -> bool:
-    """Whether the file opens with the heading of the official Kinetics annotations."""
+def is_kinetics(path: Path) -> bool:
+    """Whether the file opens as the official Kinetics annotations do, CSV (with its heading) or JSON."""
+    if path.suffix.lower() == ".json":
+        return _JSON_OPENING.match(read_start(path)) is not None
     if path.suffix.lower() != ".csv":
         return False
     heading = next(csv.reader([next(read_lines(path), "")]), [])
@@ -52,6 +59,29 @@ def kinetics_entries(path: Path, classes: Sequence[str] | None = None) -> Iterat
         StvideoError: a row is malformed or its label unknown; says file and line.
     """
     numbers = {name: number for number, name in enumerate(classes or [])}
+    of_file = split_of_name(path.stem)
+    spelling: dict[str, str] = {}  # one string per class, however many rows
+    for line, video, first, last, text, said in (_json_rows if path.suffix.lower() == ".json" else _csv_rows)(path):
+        try:
+            start, end = float(first), float(last)
+            trimmed = f"{video}_{int(start):06d}_{int(end):06d}"
+        except (TypeError, ValueError, OverflowError):
+            raise StvideoError(f"{_place(path, line)}: time_start and time_end are seconds") from None
+        if not video:
+            raise StvideoError(f"{_place(path, line)}: the youtube_id is empty")
+        if not 0 <= start < end:
+            raise StvideoError(f"{_place(path, line)}: a video cannot be cut from {start:g} s to {end:g} s")
+        label = spelling.get(text)
+        if text and label is None:
+            label = spelling[text] = text if classes is None else known_label(text, numbers, _place(path, line))
+        split = _SPLITS.get(said.lower(), said.lower()) or of_file
+        stems = (trimmed, f"{video}_{int(start)}_{int(end)}", video)
+        # CVDF's archives carry clips that replace broken ones in a folder of their own.
+        folders = ("replacement", "replacement_for_corrupted_k400", split, text, text.replace(" ", "_"))
+        yield split, Entry(line, label, trimmed, stems, folders, (start, end))
+
+
+def _csv_rows(path: Path) -> Iterator[_Row]:
     lines = read_lines(path)
     first = next(lines, "")
     heading = next(csv.reader([first]), [])
@@ -64,8 +94,6 @@ def kinetics_entries(path: Path, classes: Sequence[str] | None = None) -> Iterat
     id_at, start_at, end_at = columns["youtube_id"], columns["time_start"], columns["time_end"]
     label_at, split_at = columns.get("label", -1), columns.get("split", -1)
     skipped = 1 if rows is lines else 0
-    of_file = split_of_name(path.stem)
-    spelling: dict[str, str] = {}  # one string per class, however many rows
     reader = csv.reader(rows)
     for row in reader:
         if not row:
@@ -73,39 +101,42 @@ def kinetics_entries(path: Path, classes: Sequence[str] | None = None) -> Iterat
         line = reader.line_num + skipped
         if len(row) != len(heading):
             raise StvideoError(f"{path}:{line}: {len(heading)} columns are expected as in the first line")
-        video = row[id_at].strip()
+        label = row[label_at].strip() if label_at >= 0 else ""
+        split = row[split_at].strip() if split_at >= 0 else ""
+        yield line, row[id_at].strip(), row[start_at], row[end_at], label, split
+
+
+def _json_rows(path: Path) -> Iterator[_Row]:
+    videos = read_json(path)
+    if not isinstance(videos, dict):
+        raise StvideoError(f"{path}: expected a JSON object of youtube_id -> annotations")
+    for position, (video, about) in enumerate(videos.items()):
         try:
-            start, end = float(row[start_at]), float(row[end_at])
-            trimmed = f"{video}_{int(start):06d}_{int(end):06d}"
-        except (ValueError, OverflowError):
-            raise StvideoError(f"{path}:{line}: time_start and time_end are seconds") from None
-        if not video:
-            raise StvideoError(f"{path}:{line}: the youtube_id is empty")
-        if not 0 <= start < end:
-            raise StvideoError(f"{path}:{line}: a video cannot be cut from {start:g} s to {end:g} s")
-        text = row[label_at].strip() if label_at >= 0 else ""
-        label = spelling.get(text)
-        if text and label is None:
-            label = spelling[text] = text if classes is None else known_label(text, numbers, f"{path}:{line}")
-        split = row[split_at].strip().lower() if split_at >= 0 else ""
-        split = _SPLITS.get(split, split) or of_file
-        stems = (trimmed, f"{video}_{int(start)}_{int(end)}", video)
-        # CVDF's archives carry clips that replace broken ones in a folder of their own.
-        folders = ("replacement", "replacement_for_corrupted_k400", split, text, text.replace(" ", "_"))
-        yield split, Entry(line, label, trimmed, stems, folders, (start, end))
+            annotations, split = about["annotations"], about.get("subset") or ""
+            (start, end), label = annotations["segment"], annotations.get("label") or ""
+        except (TypeError, KeyError, ValueError, AttributeError):
+            raise StvideoError(
+                f"{_place(path, position)} ({video}): expected 'annotations' with 'label' and 'segment': [start, end]"
+            ) from None
+        yield position, video.strip(), start, end, str(label).strip(), str(split).strip()
+
+
+def _place(path: Path, line: int) -> str:
+    """How messages name an annotation; in JSON files lines mean nothing, and entries are counted from 0."""
+    return f"{path}: entry {line}" if path.suffix.lower() == ".json" else f"{path}:{line}"
 
 
 def read_kinetics(path: Path, root: Path, classes: Sequence[str] | None = None, split: str | None = None) -> VideoIndex:
-    """An official Kinetics CSV joined with the videos below ``root``; see `kinetics_entries`.
+    """An official Kinetics CSV or JSON file joined with the videos below ``root``; see `kinetics_entries`.
 
     Rows without a video are left out and counted in the notes. Every file counts as a whole: for untrimmed downloads
-    ``data_tools/kinetics.py --untrimmed`` writes lists. Of several splits in one file ``split`` is taken, None: all.
+    ``data_tools/kinetics.py untrimmed=true`` writes lists. Of several splits in one file ``split`` is taken, None: all.
     """
     on_disk = OnDisk.scan(root)
     joins: dict[str, Join] = {}
     for name, entry in kinetics_entries(path, classes):
         if entry.label is None:
-            raise StvideoError(f"{path}:{entry.line}: no label (the test split has none)")
+            raise StvideoError(f"{_place(path, entry.line)}: no label (the test split has none)")
         joins.setdefault(name if split else "", Join(on_disk)).add(entry)
     join = _of_split(joins, split, path)
     if not join.found:
@@ -114,7 +145,7 @@ def read_kinetics(path: Path, root: Path, classes: Sequence[str] | None = None, 
 
 
 def kinetics_classes(path: Path, split: str | None = None) -> list[str]:
-    """Labels of an official CSV in the standard, alphabetical, order; of ``split`` if it holds several."""
+    """Labels of official annotations in the standard, alphabetical, order; of ``split`` if it holds several."""
     labels: dict[str, set[str]] = {}
     for name, entry in kinetics_entries(path):
         if entry.label is not None:

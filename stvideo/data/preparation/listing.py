@@ -18,7 +18,7 @@ from stvideo.data.annotations import read_annotations
 from stvideo.data.disk import VIDEO_SUFFIXES, video_files
 from stvideo.data.images import IMAGE_SUFFIXES
 from stvideo.data.index import VideoIndex
-from stvideo.data.official.kinetics import is_kinetics_csv
+from stvideo.data.official.kinetics import is_kinetics
 from stvideo.data.official.split_report import read_report, write_report
 from stvideo.data.sources import build_index, check_presence, find_annotations
 from stvideo.errors import StvideoError
@@ -35,7 +35,7 @@ class Listing:
     Attributes:
         paths: relative to the root, each once.
         lists: the list files that name them, with what is in them.
-        others: further files that belong to the annotations: Kinetics CSVs, Something-Something JSONs, class names.
+        others: further files that belong to the annotations: official CSVs and JSONs, class names.
     """
 
     root: Path
@@ -48,7 +48,7 @@ class Listing:
         self.paths += index.paths()
         if not source.is_file():
             return
-        if source.suffix.lower() == ".json" or is_kinetics_csv(source):
+        if source.suffix.lower() == ".json" or is_kinetics(source):
             self.others.append(source)
         else:
             self.lists.append((source, index))
@@ -59,7 +59,7 @@ def list_videos(sources: Sequence[str], root: str = "", overrides: Sequence[str]
     """The videos that ``sources`` name.
 
     Args:
-        sources: list files, Kinetics CSVs, Something-Something JSONs, folders, video files or configurations (.yaml);
+        sources: list files, official annotations (CSV, JSON), folders, video files or configurations (.yaml);
             nothing means all videos below ``root``.
         root: the data root; empty takes the folder that holds the list, the folder itself, or ``data.root``.
         overrides: ``data.key=value`` for configurations.

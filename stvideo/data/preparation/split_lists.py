@@ -5,9 +5,9 @@ What the data tools for Kinetics, Something-Something, UCF101, HMDB51 and class 
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,40 +22,35 @@ from stvideo.files import write_atomically
 _EXAMPLES = 20  # of files that no annotation names, in a report
 
 
-def tool_parser(name: str, documentation: str | None) -> argparse.ArgumentParser:
-    """The command line that these tools share; ``documentation`` is the module's."""
-    summary, _, details = (documentation or "").partition("\n\n")
-    parser = argparse.ArgumentParser(
-        prog=f"python data_tools/{name}.py",
-        description=summary,
-        epilog=details,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--root", type=Path, required=True, help="folder that holds the videos, at any depth")
-    parser.add_argument("--output", type=Path, help="folder to write the lists to (default: the root)")
-    parser.add_argument("--overwrite", action="store_true", help="replace lists that say something else")
-    return parser
+@dataclass
+class ListSettings:
+    """What every tool that writes lists can be given as ``key=value``."""
+
+    root: str = ""
+    output: str = ""
+    overwrite: bool = False
 
 
-def scan_root(root: Path) -> OnDisk:
-    """All video files below ``root``; raises `StvideoError` if there is none."""
+def scan_root(folder: str) -> OnDisk:
+    """All video files below the setting ``root``; raises `StvideoError` if there is none."""
+    if not folder:
+        raise StvideoError("root=FOLDER is missing: the folder that holds the videos, at any depth; --help tells more")
+    root = Path(folder).expanduser()
     if not root.exists():
-        raise StvideoError(f"--root {root}: no such folder")
+        raise StvideoError(f"root={root}: no such folder")
     if not root.is_dir():
-        raise StvideoError(f"--root {root}: this is a file, the folder that holds the videos is expected")
+        raise StvideoError(f"root={root}: this is a file, the folder that holds the videos is expected")
     on_disk = OnDisk.scan(
         root, sizes=True, progress=lambda paths: tqdm(paths, desc=f"{root}", unit=" videos", disable=None)
     )
     if not on_disk.files:
         archives = on_disk.left_out.counts.get("archive", 0)
         hint = f"; it holds {archives} archives, e.g. {on_disk.left_out.examples['archive']}: unpack them first"
-        raise StvideoError(f"--root {root}: no videos in it" + (hint if archives else ""))
+        raise StvideoError(f"root={root}: no videos in it" + (hint if archives else ""))
     return on_disk
 
 
-def write_splits(
-    splits: Mapping[str, Join], classes: Sequence[str], on_disk: OnDisk, output: Path | None, overwrite: bool
-) -> None:
+def write_splits(splits: Mapping[str, Join], classes: Sequence[str], on_disk: OnDisk, settings: ListSettings) -> None:
     """Write OUTPUT/NAME.txt with its report for every split, and OUTPUT/classes.txt; tell what is in them.
 
     Videos of a split without labels are listed by path alone, in OUTPUT/NAME.unlabeled.txt.
@@ -63,11 +58,12 @@ def write_splits(
     Raises:
         StvideoError: nothing was found, or a file with other content is in the way; nothing is written then.
     """
-    root, output = on_disk.root, output or on_disk.root
+    root = on_disk.root
+    output = Path(settings.output).expanduser() if settings.output else root
     if not any(join.found for join in splits.values()):
         wanted = sum(join.official for join in splits.values())
         raise StvideoError(
-            f"--root {root}: none of the {wanted} annotated videos is among its {len(on_disk.files)} video files"
+            f"root={root}: none of the {wanted} annotated videos is among its {len(on_disk.files)} video files"
             f" (e.g. {on_disk.extra()[0] if on_disk.extra() else 'none'})"
         )
     numbers = {name: number for number, name in enumerate(classes)}
@@ -81,7 +77,7 @@ def write_splits(
     class_file = output / "classes.txt"
     if classes:
         texts[class_file] = "".join(f"{name}\n" for name in classes)
-    _check_free(texts, lists.values(), overwrite)
+    _check_free(texts, lists.values(), settings.overwrite)
     common = _common_report(on_disk)
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -90,18 +86,20 @@ def write_splits(
         for name, path in lists.items():
             write_report(path, {"split": name, **splits[name].report(), **common})
     except OSError as error:
-        raise StvideoError(f"{error.filename or output}: cannot be written ({error.strerror}); see --output") from None
+        raise StvideoError(
+            f"{error.filename or output}: cannot be written ({error.strerror}); name another output=FOLDER"
+        ) from None
     for name, join in splits.items():
         _tell_split(name, join, lists.get(name), texts)
     _tell_leaks(splits)
     _tell_disk(on_disk)
-    settings = [f"data.root={root}"]
+    use = [f"data.root={root}"]
     for side in ("train", "val"):
-        settings += [f"data.{side}={path}" for name, path in lists.items() if name.startswith(side)][:1]
+        use += [f"data.{side}={path}" for name, path in lists.items() if name.startswith(side)][:1]
     if classes:
         print(f"classes: {len(classes)} -> {class_file}")
-        settings.append(f"data.classes={class_file}")
-    print(f"use: {' '.join(settings)}")
+        use.append(f"data.classes={class_file}")
+    print(f"use: {' '.join(use)}")
 
 
 def list_text(clips: Iterable[tuple[str, str | None, Span | None]], numbers: Mapping[str, int]) -> str:
@@ -126,13 +124,13 @@ def _check_free(texts: Mapping[Path, str], lists: Iterable[Path], overwrite: boo
     """Refuse to replace what somebody else may need."""
     for path in [*texts, *map(report_path, lists)]:
         if path.is_dir():
-            raise StvideoError(f"{path}: this is a folder, a file is to be written there; see --output")
+            raise StvideoError(f"{path}: this is a folder, a file is to be written there; name another output=FOLDER")
     if overwrite:
         return
     for path, text in texts.items():
         if path.exists() and hashlib.sha256(path.read_bytes()).digest() != hashlib.sha256(text.encode()).digest():
             raise StvideoError(
-                f"{path}: already there with other content; --overwrite replaces it, or name an --output"
+                f"{path}: already there with other content; overwrite=true replaces it, or name another output=FOLDER"
             )
     for path in lists:
         read_report(path)  # complains of one that is none

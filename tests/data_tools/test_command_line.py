@@ -1,0 +1,72 @@
+"""The command line of the data tools: ``key=value``, and ``--key value`` from older scripts."""
+
+import importlib
+
+import pytest
+
+from data_tools import kinetics, splits
+from stvideo.data.preparation.command_line import read_command_line
+from stvideo.errors import StvideoError
+
+TOOLS = ("kinetics", "ssv2", "splits", "verify", "resize")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["a.csv", "root=/data/k=4", "output=out", "untrimmed=true", "b.csv"],
+        ["a.csv", "--root", "/data/k=4", "--output=out", "--untrimmed", "b.csv"],
+        ["--untrimmed", "a.csv", "--root=/data/k=4", "b.csv", "--output", "out"],
+    ],
+)
+def test_every_spelling_says_the_same(argv):
+    wanted = kinetics.Settings(root="/data/k=4", output="out", untrimmed=True)
+    assert read_command_line(kinetics.Settings, argv, "") == (["a.csv", "b.csv"], wanted, [])
+
+
+def test_dashes_and_keys_of_a_configuration():
+    argv = ["--val-share", "0.25", "x.yaml", "data.root=/data"]
+    positional, settings, overrides = read_command_line(splits.Settings, argv, "")
+    assert (positional, settings.val_share, overrides) == (["x.yaml"], 0.25, ["data.root=/data"])
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("rot=x", r"unknown setting 'rot' \(did you mean 'root'\?\)"),
+        ("--rot=x", r"unknown setting 'rot' \(did you mean 'root'\?\)"),
+        ("--ouput", r"unknown setting 'ouput' \(did you mean 'output'\?\)"),
+        ("--root", "--root needs a value"),
+    ],
+)
+def test_the_nearest_key_is_suggested(tool, argument, message):
+    with pytest.raises(StvideoError, match=message):
+        importlib.import_module(f"data_tools.{tool}").main(["annotations", argument])
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_help_shows_one_form(tool, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        importlib.import_module(f"data_tools.{tool}").main(["--help"])
+    told = capsys.readouterr().out
+    assert stopped.value.code == 0
+    assert "root=FOLDER" in told
+    assert "--" not in told
+
+
+@pytest.mark.parametrize(
+    ("tool", "argv", "message"),
+    [
+        ("kinetics", ["root=x"], "name a file of official annotations"),
+        ("kinetics", ["x", "data.root=y"], r"data\.root=y is not a file"),
+        ("ssv2", [], "one folder of annotations is expected"),
+        ("splits", ["a", "b"], "one folder of split files is expected"),
+        ("splits", [], "root=FOLDER is missing"),
+        ("splits", ["root=x", "val_share=much"], "val_share=much"),
+        ("splits", ["root=x", "overwrite=perhaps"], "overwrite=perhaps"),
+    ],
+)
+def test_what_is_missing_or_of_the_wrong_kind_is_named(tool, argv, message):
+    with pytest.raises(StvideoError, match=message):
+        importlib.import_module(f"data_tools.{tool}").main(argv)
