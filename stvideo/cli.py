@@ -14,13 +14,17 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import NoReturn
 
 from stvideo.errors import StvideoError, nearest
+from stvideo.files import exists
+from stvideo.memory import is_out_of_memory
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+SMALLER = "use a smaller model, batch or clip, or a machine with more memory"
 
 _OVERRIDE = re.compile(r"^[A-Za-z_][\w.]*=")
 
@@ -28,8 +32,12 @@ _OVERRIDE = re.compile(r"^[A-Za-z_][\w.]*=")
 def run(main: Callable[[list[str]], int | None], argv: Sequence[str] | None = None) -> NoReturn:
     """Call ``main`` with the command line and leave the process with its exit status.
 
-    A `StvideoError` becomes one line on stderr and exit status 2; Ctrl-C leaves with 130.
+    A `StvideoError` becomes one line on stderr and exit status 2, and so does memory that does not suffice; Ctrl-C
+    leaves with 130.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a name that the terminal cannot show must not end the command
+            stream.reconfigure(errors="backslashreplace")
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     logger = logging.getLogger("stvideo")
     if not any(isinstance(handler, _OneLineHandler) for handler in logger.handlers):
@@ -38,14 +46,19 @@ def run(main: Callable[[list[str]], int | None], argv: Sequence[str] | None = No
         status = main(list(sys.argv[1:] if argv is None else argv)) or 0
         sys.stdout.flush()
     except StvideoError as error:
-        _print_line("error", str(error))
+        print_line("error", str(error))
         status = EXIT_USER_ERROR
     except KeyboardInterrupt:
-        _print_line("error", "interrupted")
+        print_line("error", "interrupted")
         status = EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
         status = 0
+    except (RuntimeError, MemoryError, OSError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print_line("error", f"memory is full ({str(error).split('. ')[0][:160] or type(error).__name__}); {SMALLER}")
+        status = EXIT_USER_ERROR
     sys.exit(status)
 
 
@@ -60,7 +73,8 @@ def split_arguments(
         flags: options such as ``--json`` that the command knows; they stay among the positionals.
 
     Returns:
-        (positional, overrides). An argument that names an existing file is positional even if it holds a ``=``.
+        (positional, overrides). An argument that names an existing file is positional even if it holds a ``=`` or
+        starts with ``--``.
 
     Raises:
         StvideoError: an unknown option.
@@ -72,10 +86,11 @@ def split_arguments(
     positional: list[str] = []
     overrides: list[str] = []
     for argument in arguments:
-        if argument.startswith("--") and argument not in flags:
+        is_file = exists(argument)
+        if argument.startswith("--") and argument not in flags and not is_file:
             known = f"; known options: {', '.join([*flags, '--help'])}"
             raise StvideoError(f"the command line: unknown option {argument!r}{nearest(argument, flags)}{known}")
-        is_override = _OVERRIDE.match(argument) and not Path(argument).exists()
+        is_override = _OVERRIDE.match(argument) and not is_file
         (overrides if is_override else positional).append(argument)
     return positional, overrides
 
@@ -100,13 +115,19 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
+def in_one_line(name: str | Path) -> str:
+    """A file's name for a line of output, line ends and control characters spelled out."""
+    return printable(str(name)).replace("\n", "\\n")
+
+
 def warn(message: str) -> None:
     """Print one line to stderr, from the first process only."""
     if os.environ.get("RANK", "0") == "0":
-        _print_line("warning", message)
+        print_line("warning", message)
 
 
-def _print_line(kind: str, message: str) -> None:
+def print_line(kind: str, message: str) -> None:
+    """Print ``message`` to stderr in one line, as errors (``kind`` "error") and warnings are told."""
     rank = os.environ.get("RANK", "0")
     who = "stvideo" if rank == "0" else f"stvideo (process {rank})"
     print(printable(f"{who}: {kind}: {' '.join(message.split())}"), file=sys.stderr, flush=True)
@@ -116,7 +137,7 @@ class _OneLineHandler(logging.Handler):
     """What the package logs, in the same form as the rest."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        _print_line(record.levelname.lower(), record.getMessage())
+        print_line(record.levelname.lower(), record.getMessage())
 
 
 def _show_warning(

@@ -35,13 +35,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from stvideo import cli
+from stvideo import cli, memory
 from stvideo.config import Config
 from stvideo.data.protocols import protocol_table
 from stvideo.errors import StvideoError
 from stvideo.evaluation.report import describe, one_line, write_results
 from stvideo.evaluation.sweep import sweep
 from stvideo.evaluation.video_set import VideoSet
+from stvideo.files import exists
 from stvideo.macs import count_macs
 from stvideo.training.checks import check_config
 from stvideo.training.distributed import start_accelerator
@@ -65,10 +66,11 @@ def main(argv: list[str] | None = None) -> int:
     ]
     for each in restored:
         check_config(each.config)
-    if len(restored) > 1 or restored[0].config.sweep:
-        sweep(restored, output_of_sweep(restored, overrides))
-    else:
-        evaluate(restored[0], overrides)
+    with memory.explained(*memory.for_evaluation(restored[0].config)):
+        if len(restored) > 1 or restored[0].config.sweep:
+            sweep(restored, output_of_sweep(restored, overrides))
+        else:
+            evaluate(restored[0], overrides)
     return 0
 
 
@@ -119,7 +121,7 @@ def split_checkpoints(positional: list[str], overrides: list[str]) -> tuple[list
     if not given:
         return positional, others
     text = given[-1]
-    several = [text] if Path(text).exists() else [part.strip() for part in text.strip("[]").split(",")]
+    several = [text] if exists(text) else [part.strip() for part in text.strip("[]").split(",")]
     return [part for part in several if part], others
 
 

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from stvideo import cli
 from stvideo.config import Config, DataConfig
-from stvideo.data.datasets import ClipReading
+from stvideo.data.clip_reading import ClipReading
 from stvideo.data.decode import Readable, VideoInfo
 from stvideo.data.sampling import frame_indices, parse_views, segment_indices, stride_indices
 from stvideo.data.transforms import TestTransform, normalize, view_crop
 from stvideo.drawing.geometry import Crop
 from stvideo.errors import StvideoError
 from stvideo.tokens import TokenTrace
+from stvideo.training.checks import check_config
 from stvideo.training.restore import restore
 
 # What these commands let the command line change; everything else is the checkpoint's.
@@ -173,6 +174,7 @@ def load_predictor(overrides: list[str]) -> Predictor:
         if key.startswith("data.") and key.removeprefix("data.").split(".")[0] not in CHANGEABLE_DATA:
             raise StvideoError(f"{key}: has no effect here; of data, only {', '.join(CHANGEABLE_DATA)} can be changed")
     restored = restore(None, overrides, needs_data=False)
+    check_config(restored.config)
     if restored.config.top_k < 1:
         raise StvideoError(f"top_k={restored.config.top_k}: must be at least 1")
     model, config, metadata = restored.model, restored.config, restored.metadata

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import glob
+import os
 import sys
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from io import TextIOWrapper
 from itertools import chain, count
 from pathlib import Path
 
-from stvideo import cli
+from stvideo import cli, memory
+from stvideo.config import Config
 from stvideo.data.images import IMAGE_SUFFIXES
 from stvideo.errors import StvideoError
+from stvideo.files import exists
 
 # fmt: off
 VIDEO_SUFFIXES = frozenset([
@@ -19,6 +24,7 @@ VIDEO_SUFFIXES = frozenset([
     ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv",
 ])
 # fmt: on
+LONGEST_STEM, LONGEST_FOLDER = 140, 60  # bytes of these in an output's name; file systems take names of 255
 
 
 def collect_videos(arguments: Sequence[str], command: str, stdin: Iterable[str] | None = None) -> list[Path]:
@@ -40,15 +46,15 @@ def collect_videos(arguments: Sequence[str], command: str, stdin: Iterable[str] 
     for argument in arguments:
         path = Path(argument)
         if argument == "-":
-            lines = [line.strip() for line in (sys.stdin if stdin is None else stdin)]
+            lines = [line.strip() for line in (_standard_input() if stdin is None else stdin)]
             more = [Path(line) for line in lines if line]
             if not more:
                 raise StvideoError("standard input: no video path in it; '-' reads one path per line")
-        elif path.is_dir():
+        elif exists(argument) and path.is_dir():
             more = _videos_in(path)
             if not more:
                 raise StvideoError(f"{path}: no video file in this folder")
-        elif not path.exists() and glob.has_magic(argument):
+        elif not exists(argument) and glob.has_magic(argument):
             matches = [Path(match) for match in sorted(glob.glob(argument, recursive=True))]  # noqa: PTH207 (takes absolute patterns)
             more = [video for match in matches for video in (_videos_in(match) if match.is_dir() else [match])]
             if not more:
@@ -59,6 +65,16 @@ def collect_videos(arguments: Sequence[str], command: str, stdin: Iterable[str] 
     return list(dict.fromkeys(found))
 
 
+def _standard_input() -> list[str]:
+    """Its lines as names of files, in whatever bytes; the mark that Windows programs put first is no part of them.
+
+    Names may also be divided by null bytes, as ``find -print0`` does, and then hold line ends.
+    """
+    content = sys.stdin.buffer.read() if isinstance(sys.stdin, TextIOWrapper) else sys.stdin.read().encode()
+    content = content.removeprefix(BOM_UTF8)
+    return [os.fsdecode(line) for line in (content.split(b"\0") if b"\0" in content else content.splitlines())]
+
+
 def _videos_in(folder: Path) -> list[Path]:
     """Video files anywhere in a folder, or its images if there are none; names that start with a dot are skipped."""
     files = sorted(p for p in folder.rglob("*") if not p.name.startswith(".") and p.is_file())
@@ -66,10 +82,11 @@ def _videos_in(folder: Path) -> list[Path]:
     return videos or [p for p in files if p.suffix.lower() in IMAGE_SUFFIXES]
 
 
-def for_each(videos: Sequence[Path], work: Callable[[Path], None], done: str) -> int:
+def for_each(videos: Sequence[Path], work: Callable[[Path], None], done: str, config: Config) -> int:
     """Call ``work`` on every video; one that fails is told in one line and the others go on.
 
     Args:
+        config: what ``work`` goes by, to say what to change when memory is full.
         done: what has happened to the videos that worked, for the summary, e.g. ``"predicted"``.
 
     Returns:
@@ -79,14 +96,16 @@ def for_each(videos: Sequence[Path], work: Callable[[Path], None], done: str) ->
         StvideoError: of the only video.
     """
     failed = 0
+    doing, use = memory.for_single_videos(config)
     for video in videos:
         try:
-            work(video)
+            with memory.explained(f"{video}: {doing}", use):
+                work(video)
         except StvideoError as error:
             if len(videos) == 1:
                 raise
             failed += 1
-            print(f"stvideo: error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+            cli.print_line("error", str(error))
     if failed:
         cli.warn(f"{len(videos) - failed} of {len(videos)} videos {done}, {failed} failed (see above)")
     return 1 if failed else 0
@@ -121,7 +140,7 @@ def output_names(videos: Sequence[Path]) -> dict[Path, str]:
     names: dict[Path, str] = {}
     taken: set[str] = set()
     for video in videos:
-        stem, folder = _stem(video), video.absolute().parent.name
+        stem, folder = _stem(video), _shortened(video.absolute().parent.name, LONGEST_FOLDER)
         wanted = [stem] if alike[stem.lower()] == 1 else [f"{folder}_{stem}", f"{folder}_{stem}_{video.suffix[1:]}"]
         numbered = (f"{folder}_{stem}_{number}" for number in count(2))
         names[video] = next(name for name in chain(wanted, numbered) if name.lower() not in taken)
@@ -130,4 +149,9 @@ def output_names(videos: Sequence[Path]) -> dict[Path, str]:
 
 
 def _stem(video: Path) -> str:
-    return video.stem or "video"
+    return _shortened(video.stem, LONGEST_STEM) or "video"
+
+
+def _shortened(name: str, most: int) -> str:
+    """As much of ``name`` as ``most`` bytes hold."""
+    return os.fsencode(name)[:most].decode(errors="ignore") if len(os.fsencode(name)) > most else name

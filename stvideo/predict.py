@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     check_settings(settings)
     find_protocol(settings.views).check_sampling(predictor.data.sampling, "predict.views")
     if not timeline and not settings.features:
-        return for_each(videos, lambda video: predict(video, predictor, as_json), "predicted")
+        return for_each(videos, lambda video: predict(video, predictor, as_json), "predicted", predictor.config)
 
     what = "--timeline" if timeline else "predict.features="
     folder = output_folder(overrides, f"{what} writes files")
@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
             written = save_timeline(video, predictor, folder, names[video])
         report(video, written, as_json)
 
-    return for_each(videos, write, "done")
+    return for_each(videos, write, "done", predictor.config)
 
 
 def predict(path: Path, predictor: Predictor, as_json: bool) -> None:
@@ -90,7 +90,7 @@ def predict(path: Path, predictor: Predictor, as_json: bool) -> None:
         print(json.dumps({"video": str(path), "seconds": round(duration, 3), "views": views, "top": as_dicts(best)}))
     else:
         note = ", shorter than a clip: frames repeat" if short else ""
-        print(f"{path}  ({duration:.1f} s, {views} views{note})")
+        print(f"{cli.in_one_line(path)}  ({duration:.1f} s, {views} views{note})")
         for line in text_bars(best, encoding=sys.stdout.encoding):
             print(f"  {line}")
     sys.stdout.flush()
@@ -106,7 +106,7 @@ def report(video: Path, written: list[Path], as_json: bool) -> None:
     if as_json:
         print(json.dumps({"video": str(video), "written": [str(p) for p in written]}), flush=True)
     else:
-        print(f"{video} -> {', '.join(str(p) for p in written)}", flush=True)
+        print(f"{cli.in_one_line(video)} -> {', '.join(map(cli.in_one_line, written))}", flush=True)
 
 
 def check_settings(settings: PredictConfig) -> None:

@@ -38,6 +38,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from stvideo import cli
+from stvideo.config import VisualizeConfig
 from stvideo.data.decode import Readable, VideoInfo, open_video
 from stvideo.drawing.encode import GifWriter, VideoWriter
 from stvideo.drawing.geometry import Crop, fit
@@ -59,9 +60,12 @@ def main(argv: list[str] | None = None) -> int:
     videos = collect_videos(positional, "visualize")
     predictor = load_predictor(overrides)
     wanted_outputs(predictor)
+    check_settings(predictor.config.visualize)
     output = output_folder(overrides, "visualize writes pictures")
     names = output_names(videos)
-    return for_each(videos, lambda video: visualize(video, predictor, output, names[video]), "visualised")
+    return for_each(
+        videos, lambda video: visualize(video, predictor, output, names[video]), "visualised", predictor.config
+    )
 
 
 def visualize(path: Path, predictor: Predictor, output: Path, name: str) -> None:
@@ -87,11 +91,12 @@ def visualize(path: Path, predictor: Predictor, output: Path, name: str) -> None
         if "mp4" in targets or "gif" in targets:
             gaps = write_overlay(video, info, predictor, targets.get("mp4"), targets.get("gif"))
     best = f"{predictions[0][0]} {predictions[0][1]:.1%}" if predictions else predictor.name
-    print(f"{path}: {best} -> {', '.join(str(target) for target in targets.values())}", flush=True)
+    shown = cli.in_one_line(path)
+    print(f"{shown}: {best} -> {', '.join(map(cli.in_one_line, targets.values()))}", flush=True)
     if not any(row.reduces for row in states):
-        print(f"{path}: the model reduces nothing: every patch is a token of its own", flush=True)
+        print(f"{shown}: the model reduces nothing: every patch is a token of its own", flush=True)
     if gaps:
-        print(f"{path}: long video: {gaps}; visualize.max_clips= sets how many clips are run", flush=True)
+        print(f"{shown}: long video: {gaps}; visualize.max_clips= sets how many clips are run", flush=True)
 
 
 def wanted_outputs(predictor: Predictor) -> list[str]:
@@ -105,6 +110,14 @@ def wanted_outputs(predictor: Predictor) -> list[str]:
     if not outputs:
         raise StvideoError(f"visualize.outputs=[]: nothing to write; choose from {', '.join(OUTPUTS)}")
     return outputs
+
+
+def check_settings(settings: VisualizeConfig) -> None:
+    """Raises `StvideoError` for a value that cannot be meant."""
+    for key in ("columns", "video_side", "max_clips"):
+        value = getattr(settings, key)
+        if value < 1:
+            raise StvideoError(f"visualize.{key}={value}: must be at least 1")
 
 
 def write_clip(

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stvideo import cli
+from stvideo.config import Config
 from stvideo.errors import StvideoError
 from stvideo.inputs import collect_videos, for_each, output_names
 from tests.properties import unhurried
@@ -37,6 +39,36 @@ def test_files_folders_patterns_and_lists(tree):
 
 
 @pytest.mark.parametrize(
+    "content,found",
+    [
+        (b"\xef\xbb\xbfa.mp4\r\nb c.mp4\r\n", ["a.mp4", "b c.mp4"]),
+        (b"caf\xe9.mp4\n", ["caf\udce9.mp4"]),
+        (b"new\nline.mp4\0a.mp4\0", ["new\nline.mp4", "a.mp4"]),
+    ],
+)
+def test_lists_of_other_systems_and_names_in_any_bytes(monkeypatch, content, found):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content), encoding="utf-8"))
+    assert names(collect_videos(["-"], "x")) == found
+
+
+def test_arguments_that_no_file_can_be_called():
+    assert names(collect_videos(["x" * 5000], "x")) == ["x" * 5000]
+    (override,) = cli.split_arguments(["data.root=" + "x" * 5000])[1]
+    assert override.startswith("data.root=")
+
+
+def test_a_file_whose_name_looks_like_an_option_is_a_file(tree):
+    (tree / "--clip.mp4").touch()
+    assert cli.split_arguments(["--clip.mp4"])[0] == ["--clip.mp4"]
+
+
+def test_long_names_leave_room_for_what_is_appended():
+    paths = [Path("視" * 84 + ".mp4"), Path("視" * 83 + "a.mp4")]
+    chosen = [name.encode() for name in output_names(paths).values()]
+    assert len(set(chosen)) == 2 and max(map(len, chosen)) < 220
+
+
+@pytest.mark.parametrize(
     "arguments,message",
     [([], "no video given"), (["deep/none*"], "no file matches"), (["-"], "standard input: no video path")],
 )
@@ -63,11 +95,11 @@ def test_exit_status(capsys):
         if path.name == "b":
             raise StvideoError("b: broken")
 
-    assert for_each([Path("a")], fail_on_b, "done") == 0
-    assert for_each([Path("a"), Path("b"), Path("c")], fail_on_b, "done") == 1
+    assert for_each([Path("a")], fail_on_b, "done", Config()) == 0
+    assert for_each([Path("a"), Path("b"), Path("c")], fail_on_b, "done", Config()) == 1
     assert capsys.readouterr().err.splitlines() == [
         "stvideo: error: b: broken",
         "stvideo: warning: 2 of 3 videos done, 1 failed (see above)",
     ]
     with pytest.raises(StvideoError, match="b: broken"):
-        for_each([Path("b")], fail_on_b, "done")
+        for_each([Path("b")], fail_on_b, "done", Config())

@@ -51,10 +51,11 @@ from stvideo.benchmarks.machine import describe_machine, machine_line
 from stvideo.benchmarks.memory import peak_memory
 from stvideo.benchmarks.report import Column, Report, Section, show_ratio
 from stvideo.benchmarks.settings import accept_dashes, check_at_least, read_settings
-from stvideo.benchmarks.timing import Contestant, is_out_of_memory, race, ratio
+from stvideo.benchmarks.timing import Contestant, race, ratio
 from stvideo.benchmarks.training_step import Stepper
 from stvideo.config import Config, load_config
 from stvideo.errors import StvideoError, nearest
+from stvideo.memory import is_out_of_memory
 from stvideo.models.factory import create_model
 from stvideo.models.registry import list_models
 from stvideo.training.checks import check_config
@@ -241,7 +242,7 @@ def measure_switch(
         stepper()
         baseline = measure(default, stepper, rounds)
     except (StvideoError, RuntimeError) as error:
-        reason = "out of memory" if isinstance(error, RuntimeError) and is_out_of_memory(error) else str(error)
+        reason = "out of memory" if is_out_of_memory(error) else str(error)
         return row | {"failure": " ".join(reason.split())[:160]}, None
     finally:
         default.activate()

@@ -25,6 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from stvideo.errors import StvideoError
+from stvideo.files import exists
 from stvideo.layers import resize_grid_embedding, resize_time_embedding
 from stvideo.reduction.base import reduction_options
 
@@ -91,10 +92,10 @@ def resolve_checkpoint(path: str | Path) -> Path:
         StvideoError: there is none.
     """
     path = Path(path)
+    if not exists(path):
+        raise StvideoError(f"{path}: no such checkpoint")
     if path.is_file():
         return path
-    if not path.exists():
-        raise StvideoError(f"{path}: no such checkpoint")
     for candidate in (path / WEIGHTS_NAME, path / "best" / WEIGHTS_NAME, path / "last" / WEIGHTS_NAME):
         if candidate.is_file():
             return candidate

@@ -64,17 +64,20 @@ def check_config(config: Config) -> None:
     for key in ("mean", "std"):
         if len(getattr(config.data, key)) != 3:
             raise StvideoError(f"data.{key}={getattr(config.data, key)}: one number per colour channel, three in all")
+    if not all(map(math.isfinite, config.data.mean)):
+        raise StvideoError(f"data.mean={config.data.mean}: must be finite numbers")
     if not all(0 < value < math.inf for value in config.data.std):
         raise StvideoError(f"data.std={config.data.std}: must be numbers above 0")
     for key in ("views", "during_training"):
         parse_views(getattr(config.evaluate, key), f"evaluate.{key}")
-    _check_device(config.train.ema_device)
-    check_trackers(config.train.trackers)
 
 
 def check_training(config: Config) -> None:
     """`check_config`, and what only training needs: data, and files to start from."""
     check_config(config)
+    # Of this machine: a run may well be evaluated on one that has neither.
+    _check_device(config.train.ema_device)
+    check_trackers(config.train.trackers)
     if not config.data.train:
         raise StvideoError(
             "data.train is not set: a list file, Kinetics CSV, Something-Something JSON or a folder of classes"

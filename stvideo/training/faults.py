@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from stvideo.errors import StvideoError
+from stvideo.memory import is_out_of_memory
 from stvideo.training.checkpoint import write_checkpoint
 from stvideo.training.memory import advice
 
@@ -33,7 +34,7 @@ DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)
 def explain(error: BaseException, session: Session) -> StvideoError | None:
     """The sentence for an error that has one, else None and the traceback is shown."""
     run, text = session.run.path, str(error)
-    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text:
+    if is_out_of_memory(error):
         doing = "evaluating" if session.evaluating else f"data.batch_size={session.config.data.batch_size}"
         return StvideoError(f"memory is full ({doing}); use {advice(session.config, session.evaluating)}")
     if isinstance(error, OSError) and error.errno in DISK:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from stvideo.config import Config
 from stvideo.errors import StvideoError
+from stvideo.memory import for_evaluation
 from stvideo.training.checkpoint import Progress
 
 
@@ -78,8 +79,8 @@ def advice(config: Config, evaluating: bool) -> str:
     """What to change when memory is full, as settings to copy."""
     data, train = config.data, config.train
     batch_size = data.batch_size
-    if evaluating and (config.evaluate.batch_size or batch_size) > 1:
-        return f"evaluate.batch_size={max(1, (config.evaluate.batch_size or batch_size) // 2)}"
+    if evaluating:
+        return for_evaluation(config)[1]
     others = ["model.grad_checkpointing=true"] if not config.model.grad_checkpointing else []
     others += ["train.precision=bf16"] if train.precision == "fp32" else []
     factor = next(

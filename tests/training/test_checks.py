@@ -24,6 +24,7 @@ from stvideo.training.checks import check_config
         "data.target_fps=nan",
         "data.std=[0,0,0]",
         "data.mean=[0.5]",
+        "data.mean=[0,0,.nan]",
         "data.decoder=ffmpeg",
         "train.optimizer=adam",
         "evaluate.views=3",
