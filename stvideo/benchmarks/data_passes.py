@@ -15,7 +15,8 @@ from torch import Tensor
 
 from stvideo.benchmarks.readers import Read, by_decord, by_pyav, by_pytorchvideo
 from stvideo.config import DataConfig
-from stvideo.data.datasets import ClipReading, VideoDataset, train_transform
+from stvideo.data.clip_reading import ClipReading
+from stvideo.data.datasets import VideoDataset, train_transform
 from stvideo.data.decode import decord_installed, open_video
 from stvideo.data.decode_torchcodec import torchcodec_problem
 from stvideo.data.index import VideoIndex

@@ -34,7 +34,8 @@ from stvideo.benchmarks.report import Column, Report, Section, show_ratio
 from stvideo.benchmarks.running import forward_call
 from stvideo.benchmarks.timing import synchronize
 from stvideo.config import DataConfig, load_config
-from stvideo.data.datasets import ClipReading, VideoDataset, build_dataset
+from stvideo.data.clip_reading import ClipReading
+from stvideo.data.datasets import VideoDataset, build_dataset
 from stvideo.data.decode import open_video
 from stvideo.data.index import VideoIndex
 from stvideo.data.loader import Loader, build_loader
