@@ -8,6 +8,7 @@ A command is a module with ``main(argv) -> int`` that ends in::
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -24,6 +25,10 @@ from stvideo.memory import is_out_of_memory
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+# What a path or a disk may do to any command, wherever it looks at them.
+OF_THE_SYSTEM = frozenset(
+    (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+)
 SMALLER = "use a smaller model, batch or clip, or a machine with more memory"
 
 _OVERRIDE = re.compile(r"^[A-Za-z_][\w.]*=")
@@ -55,9 +60,13 @@ def run(main: Callable[[list[str]], int | None], argv: Sequence[str] | None = No
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
         status = 0
     except (RuntimeError, MemoryError, OSError) as error:
-        if not is_out_of_memory(error):
+        if is_out_of_memory(error):
+            reason = str(error).split(". ")[0][:160] or type(error).__name__
+            print_line("error", f"memory is full ({reason}); {SMALLER}")
+        elif isinstance(error, OSError) and error.errno in OF_THE_SYSTEM and error.filename is not None:
+            print_line("error", f"{os.fsdecode(error.filename)[:200]}: {error.strerror}")
+        else:
             raise
-        print_line("error", f"memory is full ({str(error).split('. ')[0][:160] or type(error).__name__}); {SMALLER}")
         status = EXIT_USER_ERROR
     sys.exit(status)
 

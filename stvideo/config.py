@@ -85,6 +85,8 @@ def _in_plain_words(reason: str) -> str:
     """OmegaConf's reasons without its class names."""
     if "ListConfig" in reason:
         return "expected a list, e.g. [256, 320]"
+    if "'DictConfig' to string" in reason:
+        return "expected text, not 'key: value'"
     if "Incompatible value 'None'" in reason:
         return "must not be empty"
     return reason

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.numpy import save
 from torch import Tensor
 from tqdm import tqdm
 
 from stvideo.data.decode import Readable, open_video
 from stvideo.errors import StvideoError
+from stvideo.files import replacing
 from stvideo.inference import Predictor
 from stvideo.models.swin import TRACED_STAGE
 from stvideo.timeline import timeline_windows
@@ -37,18 +39,14 @@ def save_features(path: Path, predictor: Predictor, folder: Path, name: str, per
             of_windows(video, predictor, path.name) if per_window else of_middle_clip(video, predictor)
         )
     target = folder / f"{name}_features.{settings.feature_format}"
-    temporary = target.with_name(f".{target.name}.part")
     try:
-        if settings.feature_format == "npz":
-            with temporary.open("wb") as file:
-                np.savez_compressed(file, **arrays)
-        else:
-            from safetensors.numpy import save_file
-
-            save_file({key: np.ascontiguousarray(value) for key, value in arrays.items()}, temporary)
-        temporary.replace(target)
+        with replacing(target) as temporary:
+            if settings.feature_format == "npz":
+                with temporary.open("wb") as file:
+                    np.savez_compressed(file, **arrays)
+            else:  # not save_file, which has an error of its own for a full disk
+                temporary.write_bytes(save({key: np.ascontiguousarray(value) for key, value in arrays.items()}))
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise StvideoError(f"{target}: cannot be written: {error.strerror or error}") from None
     return [target]
 

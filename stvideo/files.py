@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -14,14 +15,20 @@ def exists(path: str | Path) -> bool:
         return False
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write ``text`` (UTF-8, line ends as they are) beside ``path`` and rename it; raises OSError."""
-    temporary = path.with_name(f".{path.name}.tmp")
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name beside ``path`` to write to: renamed to it when the block ends, removed when it fails; raises OSError."""
+    temporary = path.with_name(f".{path.name}.part")
     try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
+        yield temporary
         temporary.replace(path)
-    except OSError:  # a full disk, say: leave no half of a file behind
+    except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write ``text`` (UTF-8, line ends as they are) beside ``path`` and rename it; raises OSError."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")

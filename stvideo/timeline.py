@@ -13,6 +13,7 @@ from tqdm import tqdm
 from stvideo.data.decode import Readable, VideoInfo, open_video
 from stvideo.drawing.plots import plot_timeline
 from stvideo.errors import StvideoError
+from stvideo.files import write_atomically
 from stvideo.inference import Predictor, Window
 
 
@@ -30,9 +31,7 @@ def save_timeline(path: Path, predictor: Predictor, folder: Path, name: str) -> 
     json_path, plot_path = folder / f"{name}_timeline.json", folder / f"{name}_timeline.png"
     starts = np.array([w.start for w in windows]) / info.fps
     try:
-        temporary = json_path.with_name(f".{json_path.name}.part")
-        temporary.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-        temporary.replace(json_path)
+        write_atomically(json_path, json.dumps(summary, indent=1) + "\n")
         plot_timeline(plot_path, path.name, starts, info.duration, scores, predictor.classes, predictor.config.top_k)
     except OSError as error:
         raise StvideoError(f"{folder}: cannot be written: {error.strerror or error}") from None

@@ -134,15 +134,16 @@ def write_clip(
     crop = predictor.crop(info.width, info.height)
     subtitle = _describe(predictor, info, indices)
     labels = [f"frame {i} · {i / info.fps:.2f} s" for i in indices]
+    written = targets.get("png")
     try:
         if "png" in targets:
             columns = predictor.config.visualize.columns
             draw_sheet(frames, states, crop, title, subtitle, predictions, labels, columns).save(targets["png"])
         if "html" in targets:
-            save_page(draw_page(frames, states, crop, title, subtitle, predictions, labels, indices), targets["html"])
+            written = targets["html"]
+            save_page(draw_page(frames, states, crop, title, subtitle, predictions, labels, indices), written)
     except OSError as error:
-        where = targets.get("png", targets.get("html"))
-        raise StvideoError(f"{where}: cannot be written: {error.strerror or error}") from None
+        raise StvideoError(f"{written}: cannot be written: {error.strerror or error}") from None
 
 
 def choose_layer(states: Sequence[LayerStates], layer: int | None) -> LayerStates:

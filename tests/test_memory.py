@@ -39,6 +39,13 @@ def test_a_command_that_runs_out_of_memory_ends_with_one_line(allocate, capsys):
     assert end.value.code == 2 and line.startswith("stvideo: error: memory is full (") and "smaller" in line
 
 
+def test_a_path_that_the_system_does_not_take_is_one_line(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.run(lambda argv: Path("x" * 5000).exists(), [])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert end.value.code == 2 and line.endswith("File name too long")
+
+
 def test_another_failure_is_left_as_it_is():
     with pytest.raises(RuntimeError, match="shapes differ"), memory.explained("doing", "less"):
         raise RuntimeError("shapes differ")

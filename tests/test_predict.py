@@ -2,6 +2,9 @@
 
 import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +76,17 @@ def test_a_list_on_standard_input(clips, model, capsys, monkeypatch):
     assert main(["-", f"checkpoint={model}", "--json", "predict.views=1x1"]) == 0
     found = json_lines(capsys.readouterr().out)
     assert [line["video"] for line in found] == ["clips/two words.mp4", "clips/one.mp4"]
+
+
+def test_names_that_no_terminal_can_show(clips, model):
+    """A line end, a byte that is no character, and an escape sequence: a line each, and no failure."""
+    odd = os.fsencode(clips) + b"/new\nline \xff\x1b[31m.mp4"
+    (clips / "one.mp4").rename(os.fsdecode(odd))
+    command = [sys.executable, "-m", "stvideo.predict", odd, f"checkpoint={model}", "predict.views=1x1", "top_k=1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONUTF8": "1"})
+    assert done.returncode == 0, done.stderr
+    name, best = done.stdout.splitlines()
+    assert r"new\nline \udcff\x1b[31m.mp4" in name and best.endswith("%")
 
 
 def test_a_bad_video_among_good_ones(clips, model, capsys):

@@ -215,6 +215,8 @@ def test_the_others_go_on_when_one_fails(tmp_path, brightest, capsys):
         (["clip.mp4", "checkpoint=MODEL", "output=text.mp4"], "cannot write to this folder: File exists"),
         (["clip.mp4", "checkpoint=MODEL", "output=out", "visualize.layer=3"], "layers with one: 0"),
         (["clip.mp4", "checkpoint=MODEL", "output=out", "visualize.colums=3"], "did you mean 'visualize.columns'"),
+        (["clip.mp4", "checkpoint=MODEL", "output=out", "visualize.columns=0"], "columns=0: must be at least 1"),
+        (["clip.mp4", "checkpoint=MODEL", "output=out", "visualize.max_clips=-1"], "max_clips=-1: must be at least 1"),
         (["clip.mp4", "checkpoint=MODEL", "output=out", "data.flip=true"], "data.flip: has no effect"),
         (["clip.mp4", "checkpoint=MODEL", "output=out", "visualize.outputs=[pgn]"], "did you mean 'png'"),
         (["*.avi", "checkpoint=MODEL", "output=out"], "no file matches"),

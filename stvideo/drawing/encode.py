@@ -53,7 +53,8 @@ class VideoWriter:
             for packet in self._stream.encode(picture):
                 self._container.mux(packet)
         except (OSError, ValueError) as error:  # PyAV's errors are one or the other
-            raise StvideoError(f"{self.path}: cannot be written: {error}") from None
+            reason = getattr(error, "strerror", None) or error
+            raise StvideoError(f"{self.path}: cannot be written: {reason}") from None
 
     def __enter__(self) -> VideoWriter:
         return self

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 from stvideo.drawing.geometry import fit
 from stvideo.drawing.plots import new_figure, save_figure
 from stvideo.drawing.text import INK, MUTED, font, plain, wrap, write
+from stvideo.files import replacing
 
 MOST_NAMES = 40  # more classes are drawn without their names
 MOST_NUMBERS = 16  # more classes are drawn without numbers in the cells
@@ -185,6 +186,5 @@ def draw_class_rows(rows: Sequence[ClassRow], title: str = "") -> NDArray[np.uin
 
 def save_picture(picture: NDArray[np.uint8], path: Path) -> None:
     """Write a PNG, to a temporary name first."""
-    temporary = path.with_name(f".{path.name}.part")
-    Image.fromarray(picture).save(temporary, format="PNG", optimize=True)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        Image.fromarray(picture).save(temporary, format="PNG", optimize=True)

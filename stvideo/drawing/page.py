@@ -24,6 +24,7 @@ from stvideo.drawing.overlay import (
     SHARED_STRENGTH,
 )
 from stvideo.drawing.states import DROPPED, LayerStates
+from stvideo.files import write_atomically
 
 FRAME_BOX = (720, 540)  # pixels of the large frame; smaller videos are enlarged by whole numbers
 THUMBNAIL_BOX = (160, 160)
@@ -95,9 +96,7 @@ def draw_page(
 
 def save_page(page: str, path: Path) -> None:
     """Write a page, to a temporary name first."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)
+    write_atomically(path, page)
 
 
 def _layer(row: LayerStates) -> dict[str, Any]:

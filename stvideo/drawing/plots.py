@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from stvideo.drawing.text import plain
+from stvideo.files import replacing
 
 DPI = 130
 
@@ -26,11 +27,9 @@ def new_figure(width: float, height: float) -> Figure:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a PNG, to a temporary name first."""
-    temporary = path.with_name(f".{path.name}.part")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), replacing(path) as temporary:
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # names in scripts that the font lacks
         figure.savefig(temporary, format="png")
-    temporary.replace(path)
 
 
 def plot_timeline(

@@ -14,9 +14,11 @@ from stvideo.drawing.geometry import Crop, fit
 from stvideo.drawing.overlay import DROPPED_LIGHT, FUSED_STRENGTH, OUTSIDE_GRAY, paint
 from stvideo.drawing.states import DROPPED, FUSED, FUSED_COLOR, KEPT, SHARED, LayerStates
 from stvideo.drawing.text import INK, MUTED, font, write
+from stvideo.files import replacing
 
 MARGIN, GAP = 28, 8
-LABEL_WIDTH = 176
+LABEL_WIDTH, LABEL_SIZE = 176, 13
+LINE_HEIGHT, ROW_LINES = 21, 4  # of what stands beside a row
 CELL_WIDTH, CELL_HEIGHT = 216, 240  # frames are scaled into this box
 FEW_COLUMNS, FEW_LARGER = 3, 1.6  # up to so many frames are drawn larger by this factor
 PREDICTION_WIDTH, PREDICTION_HEIGHT = 400, 22
@@ -46,9 +48,8 @@ class Sheet:
 
     def save(self, path: Path) -> None:
         """Write a PNG, to a temporary name first."""
-        temporary = path.with_name(f".{path.name}.part")
-        Image.fromarray(self.image).save(temporary, format="PNG", optimize=True)
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            Image.fromarray(self.image).save(temporary, format="PNG", optimize=True)
 
 
 def draw_sheet(
@@ -81,11 +82,15 @@ def draw_sheet(
     resized = [_resize(frames[i], cell_width, cell_height) for i in shown]
     labels = [frame_labels[i] if frame_labels else f"frame {i}" for i in shown]
 
+    # Pictures of narrow or flat videos stand apart as far as the words above and beside them need.
+    widest = max((font(LABEL_SIZE).getlength(label) for label in labels), default=0)
+    column_width = max(cell_width, min(round(widest), CELL_WIDTH))
+    row_height = max(cell_height, ROW_LINES * LINE_HEIGHT)
     header = _header_height(subtitle, predictions)
     grid_left, grid_top = MARGIN + LABEL_WIDTH, MARGIN + header + 26
-    grid_width = len(shown) * (cell_width + GAP) - GAP
+    grid_width = len(shown) * (column_width + GAP) - GAP
     sheet_width = max(grid_left + grid_width + MARGIN, 2 * MARGIN + 980)
-    grid_bottom = grid_top + (1 + len(states)) * (cell_height + GAP) - GAP
+    grid_bottom = grid_top + (1 + len(states)) * (row_height + GAP) - GAP
     legend = _legend(states, crop, sheet_width - grid_left - MARGIN)
     image = Image.new("RGB", (sheet_width, grid_bottom + 34 + LEGEND_LINE * len(legend) + MARGIN // 2), PAPER)
     draw = ImageDraw.Draw(image)
@@ -93,14 +98,15 @@ def draw_sheet(
     _header(draw, sheet_width, title, subtitle, predictions)
     cells: list[list[tuple[int, int, int, int]]] = []
     for row in range(1 + len(states)):
-        top = grid_top + row * (cell_height + GAP)
+        row_top = grid_top + row * (row_height + GAP)
+        top = row_top + (row_height - cell_height) // 2
         states_of_row = states[row - 1] if row else None
-        _row_label(draw, top, cell_height, states_of_row)
+        _row_label(draw, row_top, row_height, states_of_row)
         cells.append([])
         for column, (index, frame) in enumerate(zip(shown, resized, strict=True)):
-            left = grid_left + column * (cell_width + GAP)
+            left = grid_left + column * (column_width + GAP) + (column_width - cell_width) // 2
             if row == 0:
-                write(draw, (left + cell_width / 2, top - 8), labels[column], 13, cell_width + GAP,
+                write(draw, (left + cell_width / 2, top - 8), labels[column], LABEL_SIZE, column_width + GAP,
                       color=MUTED, anchor="ms")  # fmt: skip
             if states_of_row is None:
                 picture = frame
@@ -162,11 +168,10 @@ def _row_label(draw: ImageDraw.ImageDraw, top: int, height: int, states: LayerSt
         share = f" ({states.num_tokens / states.num_patches:.0%})" if states.reduces else ""
         lines.append((f"{states.num_patches:,} patches in", False))
         lines.append((f"{states.num_tokens:,} tokens{share}", False))
-    line_height = min(21, height // len(lines))
-    y = top + (height - line_height * len(lines)) / 2
+    y = top + (height - LINE_HEIGHT * len(lines)) / 2
     for text, bold in lines:
         write(draw, (MARGIN, y), text, 16 if bold else 13, LABEL_WIDTH - 14, bold, INK if bold else MUTED)
-        y += line_height
+        y += LINE_HEIGHT
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import copy
 import re
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, combinations
 from typing import Any
 
 import torch
-import yaml
 from torch import nn
 
 from stvideo.errors import StvideoError, nearest
@@ -49,9 +48,10 @@ def parse_sweep(text: str) -> list[Budget]:
     if option not in METHOD_OF:
         hint = nearest(option, METHOD_OF)
         raise StvideoError(f"sweep={text}: there is no budget {option!r}{hint}; choose {', '.join(METHOD_OF)}")
-    if len(set(texts)) < len(texts):
+    budgets = [Budget(option, _value(option, part, text), part) for part in texts]
+    if any(budget.value == other.value for budget, other in combinations(budgets, 2)):  # 0.5 and 0.50 are one
         raise StvideoError(f"sweep={text}: a value comes twice")
-    return [Budget(option, _value(option, part, text), part) for part in texts]
+    return budgets
 
 
 def _value(option: str, part: str, text: str) -> Any:
@@ -60,10 +60,11 @@ def _value(option: str, part: str, text: str) -> Any:
         if match is None:
             raise StvideoError(f"sweep={text}: a grid is TIMExROWSxCOLUMNS, e.g. 8x4x4 or Tx4x4, not {part!r}")
         return [None if match[1] == "T" else int(match[1]), int(match[2]), int(match[3])]
-    value = yaml.safe_load(part)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if re.fullmatch(r"\d+", part, re.ASCII):
+        return int(part)
+    if not re.fullmatch(r"-?(\d+\.?\d*|\.\d+)(e-?\d+)?", part, re.ASCII):
         raise StvideoError(f"sweep={text}: {part!r} is not a number")
-    return value
+    return float(part)
 
 
 def share_weights(model: nn.Module) -> nn.Module:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from accelerate import Accelerator
@@ -143,7 +144,7 @@ def name_of(run: Restored, runs: list[Restored]) -> str:
     parts = [Path(each.config.checkpoint or each.path).absolute().parts for each in runs]
     own = Path(run.config.checkpoint or run.path).absolute().parts
     length = next((n for n in range(1, len(own)) if sum(p[-n:] == own[-n:] for p in parts) == 1), len(own))
-    return "-".join(own[-length:])
+    return "-".join(part for part in own[-length:] if part != Path(part).anchor)
 
 
 def reading_of(config: Config) -> str:
@@ -160,7 +161,7 @@ def check_measured_alike(runs: list[Restored], sets: list[VideoSet]) -> None:
             raise StvideoError(
                 f"the runs have different evaluate.{key} ({', '.join(sorted(values))}); give one for all"
             )
-    if len({str(run.config.checkpoint) for run in runs}) < len(runs):
+    if len({run.path.resolve() for run in runs}) < len(runs):
         raise StvideoError("a checkpoint is given twice")
     first = sets[0].dataset
     for other in (videos.dataset for videos in sets[1:]):
@@ -229,18 +230,34 @@ def write_sweep(
     }
     as_json, as_csv, picture = output / "sweep.json", output / "sweep.csv", output / "sweep.png"
     try:
-        write_atomically(as_json, json.dumps({**facts, "points": points}, indent=2) + "\n")
+        with TemporaryDirectory(prefix=".predictions-", dir=output) as fresh:
+            for entry in entries:
+                predictions = outcomes[entry.name].predictions
+                assert predictions is not None
+                write_predictions(Path(fresh) / f"{entry.name}.csv", predictions, entry.run.classes, videos)
+            # Those of an earlier sweep go first: whatever ends this process, none of them stands beside new ones.
+            for name in earlier_points(as_json):
+                (output / "predictions" / f"{name}.csv").unlink(missing_ok=True)
+            write_atomically(as_json, json.dumps({**facts, "points": points}, indent=2) + "\n")
+            for file in Path(fresh).iterdir():
+                file.replace(output / "predictions" / file.name)
         columns = list(dict.fromkeys(key for point in points for key in point))
         cells = [[_cell(point.get(column)) for column in columns] for point in points]
         write_csv(as_csv, [columns, *cells])
-        for entry in entries:
-            predictions = outcomes[entry.name].predictions
-            assert predictions is not None
-            write_predictions(output / "predictions" / f"{entry.name}.csv", predictions, entry.run.classes, videos)
         draw_sweep(picture, points, facts)
     except OSError as error:
         raise StvideoError(f"{output}: cannot be written: {error.strerror or error}") from None
     return [picture, as_csv, as_json, output / "predictions"]
+
+
+def earlier_points(as_json: Path) -> list[str]:
+    """The names in the sweep.json of an earlier sweep into the same folder, as far as they can be files of its."""
+    try:
+        points = json.loads(as_json.read_text(encoding="utf-8"))["points"]
+        names = [str(point["name"]) for point in points]
+    except (OSError, ValueError, KeyError, TypeError):  # there was none, or it is not ours
+        return []
+    return [name for name in names if Path(name).name == name]
 
 
 def draw_sweep(path: Path, points: list[dict[str, Any]], facts: dict[str, Any]) -> None:

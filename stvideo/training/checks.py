@@ -28,6 +28,7 @@ POSITIVE = (
     "data.target_fps", "data.img_size", "data.clips_per_video", "train.max_steps", "train.lr_batch_size",
     "train.checkpoint_every_steps", "train.clip_grad_norm", "train.layer_decay", "evaluate.batch_size",
 )  # fmt: skip
+LARGEST_SEED = 2**62  # torch takes 64 bits, and every process adds its number
 NOT_NEGATIVE = (
     "train.weight_decay", "train.min_lr", "train.warmup_epochs", "train.momentum", "train.distill_weight",
     "train.head_lr_scale", "train.seed", "data.workers", "data.mixup", "data.cutmix", "data.color_jitter",
@@ -59,6 +60,8 @@ def check_config(config: Config) -> None:
             value = _get(config, key)
             if value is not None and is_wrong(value):  # type: ignore[no-untyped-call]
                 raise StvideoError(f"{key}={value}: {rule}")
+    if config.train.seed > LARGEST_SEED:
+        raise StvideoError(f"train.seed={config.train.seed}: must be at most {LARGEST_SEED}")
     if len(config.train.betas) != 2:
         raise StvideoError(f"train.betas={config.train.betas}: AdamW takes two numbers, e.g. [0.9,0.999]")
     for key in ("mean", "std"):

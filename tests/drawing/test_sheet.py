@@ -1,5 +1,7 @@
 """The sheet: every picture where the layout says it is."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from PIL import Image
 from stvideo.drawing.geometry import Crop
 from stvideo.drawing.sheet import draw_sheet
 from stvideo.drawing.states import layer_states
+from stvideo.drawing.text import font
 from tests.token_traces import dense_trace, keep_trace, semantic_trace
 
 
@@ -31,6 +34,18 @@ def test_the_kept_patch_is_lit_in_its_cell_only(height, width):
                 box = scaled.patch_box(y, x, h, w)
                 pixel = sheet.image[top + int((box[1] + box[3]) / 2), left + int((box[0] + box[2]) / 2)]
                 assert (pixel.min() > 240) == ((column, y, x) == (3, 1, 2))
+
+
+@pytest.mark.parametrize("height,width", [(640, 40), (40, 640)])
+def test_narrow_and_flat_videos_leave_room_for_the_words(height, width):
+    labels = [f"frame {1000 + i} · 33.{i:02} s" for i in range(4)]
+    shape = Crop.whole(width, height)
+    states = layer_states(keep_trace(torch.ones(4, 2, 2, dtype=torch.bool), False))
+    sheet = draw_sheet(frames(4, height, width), states, shape, "clip.mp4", frame_labels=labels)
+    lefts, tops = [cell[0] for cell in sheet.cells[0]], [row[0][1] for row in sheet.cells]
+    assert min(b - a for a, b in pairwise(lefts)) >= max(font(13).getlength(label) for label in labels)
+    assert min(b - a for a, b in pairwise(tops)) >= 4 * 18  # four lines beside each row
+    assert max(left + cell_width for left, _, cell_width, _ in sheet.cells[0]) < sheet.image.shape[1]
 
 
 def test_more_frames_than_columns_are_spread_from_first_to_last():

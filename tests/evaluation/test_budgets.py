@@ -38,6 +38,11 @@ def test_budgets_are_read():
         ("keeprate:0.5", "did you mean 'keep_rate'"),
         ("keep_rate:half", "'half' is not a number"),
         ("keep_rate:0.5,0.5", "comes twice"),
+        ("keep_rate:0.5,0.50", "comes twice"),
+        ("keep_rate:nan", "'nan' is not a number"),
+        ("keep_rate:0x1", "'0x1' is not a number"),
+        ("keep_rate:[0.5", "is not a number"),
+        ("keep_rate:!!python/object:x", "is not a number"),
         ("grid:4x4", "TIMExROWSxCOLUMNS"),
     ],
 )

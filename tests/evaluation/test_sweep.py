@@ -100,6 +100,15 @@ def test_several_runs_in_one_picture(runs, tmp_path):
     assert run_here("compare", str(tmp_path / "predictions/evit.csv"), str(tmp_path / "predictions/dense.csv")) == 0
 
 
+def test_a_second_sweep_into_the_same_folder_leaves_nothing_of_the_first(runs, tmp_path):
+    sweep = ["evaluate", str(runs / "evit"), "evaluate.control=false", "evaluate.views=1x1", f"output={tmp_path}"]
+    assert run_here(*sweep, "sweep=keep_rate:1.0,0.5") == 0
+    (tmp_path / "predictions" / "notes.csv").write_text("of somebody else\n")
+    assert run_here(*sweep, "sweep=keep_rate:0.7") == 0
+    assert {p.name for p in (tmp_path / "predictions").iterdir()} == {"dense.csv", "keep_rate-0.7.csv", "notes.csv"}
+    assert {p.name for p in tmp_path.iterdir()} == {"predictions", "sweep.csv", "sweep.json", "sweep.png"}
+
+
 def test_the_results_of_one_run_lie_in_it(runs):
     assert run_here("evaluate", f"checkpoint={runs / 'dense'}", "sweep=keep_rate:0.5", "evaluate.control=false") == 0
     assert {p.name for p in (runs / "dense" / "sweep").iterdir()} == {
@@ -112,6 +121,7 @@ def test_the_results_of_one_run_lie_in_it(runs):
     [
         (["DENSE", "EVIT"], "output= is missing: several checkpoints"),
         (["DENSE", "DENSE", "output=OUT"], "given twice"),
+        (["DENSE", "DENSE/best", "output=OUT"], "given twice"),
         (["DENSE", "checkpoint=EVIT"], "given twice"),
         (["DENSE", "nowhere", "output=OUT"], "nowhere: no such checkpoint"),
         (["EVIT", "output=OUT", "sweep=grid:Tx2x2"], "evit of this model has no such option"),

@@ -18,6 +18,7 @@ from stvideo.training.checks import check_config
         "train.clip_grad_norm=inf",
         "train.weight_decay=nan",
         "train.seed=-1",
+        "train.seed=9999999999999999999999",
         "train.layer_decay=0",
         "train.layer_decay=1.1",
         "train.label_smoothing=nan",
