@@ -22,6 +22,7 @@ from stvideo import cli
 from stvideo.config import Config, load_config
 from stvideo.training.checks import check_training
 from stvideo.training.distributed import start_accelerator
+from stvideo.training.lock import RunLock
 from stvideo.training.run_folder import RunFolder
 from stvideo.training.session import Session
 from stvideo.training.signals import StopSignal
@@ -35,11 +36,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def train(config: Config) -> int:
-    """Train as ``config`` says; returns 0, or 128 + the signal that asked the run to stop.
+    """Train as ``config`` says; returns 0, or 128 + the signal that asked the run to stop (SIGTERM's if none did).
 
     Raises:
-        StvideoError: anything wrong with the configuration, the data or the checkpoints.
+        StvideoError: anything wrong with the configuration, the data or the checkpoints; another run in this folder.
     """
+    stop = StopSignal()
     check_training(config)
     run = RunFolder(config.output)
     run.prepare()
@@ -49,7 +51,7 @@ def train(config: Config) -> int:
         trackers=config.train.trackers,
         timeout_minutes=config.train.process_timeout_minutes,
     )
-    with StopSignal() as stop, Session(config, run, accelerator, stop) as session:
+    with RunLock(run.path, accelerator), stop, Session(config, run, accelerator, stop) as session:
         session.resume_or_start()
         while not session.is_finished():
             if not session.progress.evaluation_due:
@@ -58,8 +60,9 @@ def train(config: Config) -> int:
                 session.evaluate()
             session.save()
             if session.stopping:
-                session.log.event(session.progress.step, "stopped by a signal")
-                session.log.say("stopped by a signal with a checkpoint; the same command continues this run")
+                reason = stop.reason or "because another process was asked to"
+                session.log.event(session.progress.step, f"stopped {reason}")
+                session.log.say(f"stopped {reason} with a checkpoint; the same command continues this run")
                 return stop.exit_status
         session.summarize()
     return 0

@@ -6,9 +6,10 @@ import os
 import re
 from datetime import timedelta
 from pathlib import Path
+from typing import NoReturn
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration
 
 from stvideo import cli
@@ -49,6 +50,13 @@ def start_accelerator(
     prepare_fsdp(accelerator)
     _warn_if_fewer_processes(accelerator.num_processes)
     return accelerator
+
+
+def refuse_together(message: str) -> NoReturn:
+    """Raise what all processes have agreed on; none leaves while another still listens, which would abort that one."""
+    PartialState().wait_for_everyone()
+    PartialState().destroy_process_group()
+    raise StvideoError(message)
 
 
 def has_device() -> bool:

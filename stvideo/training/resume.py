@@ -11,6 +11,7 @@ from accelerate.utils import broadcast_object_list
 from stvideo import cli
 from stvideo.errors import StvideoError
 from stvideo.training.checkpoint import check_same_model, find_checkpoint, load_state, other_differences
+from stvideo.training.distributed import refuse_together
 from stvideo.training.optimizer import load_optimizer
 from stvideo.training.sharding import share_optimizer
 
@@ -33,7 +34,7 @@ def choose_checkpoint(session: Session) -> Path | None:
     if session.accelerator.num_processes > 1:
         broadcast_object_list(choice)
     if choice[1] is not None:
-        raise StvideoError(choice[1])
+        refuse_together(choice[1])
     checkpoint: Path | None = choice[0]
     return checkpoint
 

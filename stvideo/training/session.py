@@ -199,7 +199,7 @@ class Session:
     def count(self, result: StepResult) -> None:
         """Take note of a step that was done, over all processes, and log every few steps."""
         totals = torch.tensor(
-            [result.loss, result.correct, result.clips, result.substituted, float(self.stop.received is not None)],
+            [result.loss, result.correct, result.clips, result.substituted, float(self.stop.reason is not None)],
             dtype=torch.float64 if self.accelerator.device.type == "cpu" else torch.float32,
             device=self.accelerator.device,
         )
@@ -291,7 +291,7 @@ class Session:
                 prepare=self.clips.clip,
                 num_videos=num_videos,
                 num_views=clips * crops,
-                should_stop=lambda: self.stop.received is not None,
+                should_stop=lambda: self.stop.reason is not None,
             )
         self.evaluating = False
         if outcome is None:
@@ -354,6 +354,6 @@ class Session:
     ) -> None:
         if self.log is not None:
             self.log.close()
-        explained = explain(error, self) if isinstance(error, RuntimeError | OSError) else None
+        explained = explain(error, self) if isinstance(error, RuntimeError | OSError | MemoryError) else None
         if explained is not None:
             raise explained from error
