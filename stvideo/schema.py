@@ -99,6 +99,7 @@ class TrainConfig:
     log_every_steps: int = 10
     trackers: list[str] = field(default_factory=lambda: ["tensorboard"])
     compile: bool = False  # torch.compile; keep rates of training then fall into few steps, each a graph of its own
+    channels_last: bool = True  # convolutions that gain from this layout run in it; false: in torch's default layout
     max_bad_steps: int = 20  # consecutive steps with a gradient that is not finite, before the run stops
     process_timeout_minutes: float = 30.0  # how long the processes wait for one another before all of them stop
 

@@ -68,6 +68,7 @@ SWITCHES: dict[str, tuple[str, ...]] = {
     "fp16": ("train.precision=fp16",),
     "compile": ("train.compile=true",),
     "plain_update": ("train.fused=false",),
+    "plain_layout": ("train.channels_last=false",),
     "average": ("train.ema_decay=0.999",),
     "average_on_cpu": ("train.ema_decay=0.999", "train.ema_device=cpu"),
 }
@@ -75,10 +76,12 @@ EXPLAINED = {
     "checkpointing": "activations are computed again in the backward pass",
     "half_batches": "data.batch_size halved, train.accumulation_steps doubled: the same training",
     "plain_update": "against the default's fused optimiser",
+    "plain_layout": "against channels-last, where the default's convolutions run in it (STGM, STViT-Swin, LV-ViT)",
     "average_on_cpu": "the moving average off the GPU",
 }
 BASELINE = (
-    "train.fused=true train.precision=fp32 train.compile=false train.ema_decay=null model.grad_checkpointing=false"
+    "train.fused=true train.channels_last=true train.precision=fp32 train.compile=false train.ema_decay=null "
+    "model.grad_checkpointing=false"
 )
 
 

@@ -177,6 +177,8 @@ def build_networks(config: Config, classes: list[str], *, fresh: bool) -> Networ
     if fresh and config.init:
         notes.append(f"init={config.init}: {initialize(model, config.init).summary()}")
     freeze(model, config.train.freeze)
+    if not config.train.channels_last:
+        use_default_layout(model)
     average = None
     if config.train.ema_decay is not None:
         average = WeightAverage(model, config.train.ema_decay, config.train.ema_device)
@@ -208,6 +210,17 @@ def freeze(model: nn.Module, parts: Sequence[str]) -> None:
             raise StvideoError(f"train.freeze: the model has no part {part!r}{nearest(part, names)}")
         for weight in found:
             weight.requires_grad_(False)
+
+
+def use_default_layout(model: nn.Module) -> None:
+    """Give every convolution its input in torch's default layout, also where the model hands it over channels-last."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d):
+            module.register_forward_pre_hook(_contiguous)
+
+
+def _contiguous(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(value.contiguous() for value in inputs)
 
 
 def checkpoint_metadata(config: Config, classes: list[str]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ run may be continued with FSDP or without it, and evaluated by anything.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.utils import get_total_norm
 
 from stvideo.errors import StvideoError
 
@@ -68,6 +69,20 @@ def shard_copy(model: nn.Module, accelerator: Accelerator) -> None:
 def local(tensor: Tensor) -> Tensor:
     """This process's share of a tensor; without FSDP all of it."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
+    """Norm () of all gradients as one vector, those split over processes included; they are only read.
+
+    Under FSDP all processes have to call it together.
+    """
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    split = [gradient for gradient in gradients if isinstance(gradient, DTensor)]
+    norms = [get_total_norm([gradient for gradient in gradients if not isinstance(gradient, DTensor)])]
+    if split:
+        total = get_total_norm(split)
+        norms.append(total.full_tensor() if isinstance(total, DTensor) else total)
+    return torch.linalg.vector_norm(torch.stack([norm.to(norms[-1].device) for norm in norms]))
 
 
 def whole(value: Any) -> Any:

@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from stvideo.training.memory import MicroBatches
+from stvideo.training.sharding import gradient_norm
 
 Batch = dict[str, Tensor]
 
@@ -86,13 +88,20 @@ def take_step(
             result = None
     if micro_batches is not None:
         micro_batches.average(model.parameters())
-    limit = math.inf if clip_grad_norm is None else clip_grad_norm
-    norm: Any = accelerator.clip_grad_norm_(model.parameters(), limit)
-    result.grad_norm = float(norm)
+    result.grad_norm = _clipped_norm(accelerator, model, clip_grad_norm)
     result.skipped = not math.isfinite(result.grad_norm)
     if not result.skipped or accelerator.scaler is not None:  # the fp16 scaler skips by itself and lowers its scale
         optimizer.step()
     return result
+
+
+def _clipped_norm(accelerator: Accelerator, model: nn.Module, limit: float | None) -> float:
+    """Norm of the global gradient, which is then cut to ``limit``; without one no gradient is written to."""
+    if limit is None:
+        accelerator.unscale_gradients()
+        return float(gradient_norm(model.parameters()))
+    norm: Any = accelerator.clip_grad_norm_(model.parameters(), limit)
+    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
 
 def _accumulate(

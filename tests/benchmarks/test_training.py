@@ -43,7 +43,7 @@ def test_one_line_for_every_switch(tmp_path, capsys, monkeypatch):
     (section,) = content["sections"]
     rows = {row["switch"].split()[0]: row for row in section["rows"]}
     assert list(rows) == ["default", *SWITCHES, "train.optimizer=sgd"]
-    ran = ["checkpointing", "half_batches", "bf16", "plain_update", "average", "train.optimizer=sgd"]
+    ran = ["checkpointing", "half_batches", "bf16", "plain_update", "plain_layout", "average", "train.optimizer=sgd"]
     for name in ran:
         assert len(rows[name]["rounds"]) == 2
         assert rows[name]["speed"]["low"] <= rows[name]["speed"]["median"] <= rows[name]["speed"]["high"]
