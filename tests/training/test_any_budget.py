@@ -12,7 +12,17 @@ from stvideo import StvideoError
 from stvideo.reduction.budget import set_budget, training_budgets
 from stvideo.training.compiling import check_compiler, compile_model
 from tests.reduction.hosts import CLIP, host
-from tests.tiny_runs import TINY, config_file, make_data, read_log, run_here
+from tests.tiny_runs import (
+    RANDOM,
+    TINY,
+    config_file,
+    make_data,
+    read_log,
+    run_command,
+    run_here,
+    start,
+    wait_for,
+)
 
 ANY_BUDGET = [
     "model.reduction.evit={layers: [0], keep_rate: 0.5, keep_rate_range: [0.25, 1.0]}",
@@ -125,6 +135,22 @@ def test_without_a_compiler_the_run_does_not_start(data, config, tmp_path, monke
         check_compiler()
     assert run_here("train", config, *TINY, *data, f"output={tmp_path}", "train.compile=true") == 2
     assert "train.compile=false" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+@pytest.mark.parametrize("settings", [RANDOM, ["model.reduction.evit={layers: [1], keep_rate: 0.5, shrink_epochs: 1}"]])
+def test_a_killed_compiled_run_equals_the_uninterrupted_one(data, config, tmp_path, settings):
+    arguments = [config, *TINY, *settings, *data, "train.compile=true", "train.checkpoint_every_steps=1"]
+    whole = run_command("train", *arguments, f"output={tmp_path / 'whole'}", "train.max_steps=6", timeout=500)
+    assert whole.returncode == 0, whole.stderr
+    process = start(*arguments, f"output={tmp_path / 'parts'}")
+    wait_for(process, "step 3/")
+    process.kill()
+    process.communicate()
+    parts = run_command("train", *arguments, f"output={tmp_path / 'parts'}", "train.max_steps=6", timeout=500)
+    assert parts.returncode == 0, parts.stderr
+    assert_same(tmp_path / "whole", tmp_path / "parts")
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
