@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import time
+from multiprocessing import util
+from pathlib import Path
 
 import pytest
 
@@ -60,6 +62,17 @@ def test_a_probe_that_hangs_or_crashes_is_one_line_and_the_rest_goes_on():
     assert all(finding.advice for finding in found.values() if finding.level != OK)
 
 
+def clean_up_at_the_end(probe: doctor.Probe, report: Report) -> list[Finding]:
+    """Stands for a probe that holds something of the system's, as torch.compile holds a semaphore."""
+    util.Finalize(None, Path(probe[1]).touch, exitpriority=1)
+    return []
+
+
+def test_a_probe_gives_back_what_it_took_from_the_system(tmp_path):
+    doctor.gather([("folders", str(tmp_path / "given back"))], clean_up_at_the_end)
+    assert (tmp_path / "given back").exists()
+
+
 def test_a_failing_probe_of_every_kind_has_a_line_of_its_own(tmp_path):
     failure = doctor.Failure("timeout", "no progress in 2 s")
     for probe in doctor.probes(tmp_path, quick=False):
@@ -80,6 +93,12 @@ def test_something_red_is_exit_status_1(monkeypatch, capsys):
     assert "BAD   shared memory  64 MiB" in printed
     assert "-> docker run --shm-size=8g" in printed
     assert printed.endswith("not usable: shared memory\n")
+
+
+def test_one_thing_is_not_several():
+    warnings = [Finding("system", name, LESS, "little", "more") for name in ("memory", "room")]
+    assert doctor.text(warnings[:1], color=False).endswith("usable, with 1 thing to know\n")
+    assert doctor.text(warnings, color=False).endswith("usable, with 2 things to know\n")
 
 
 def test_colours_on_a_terminal():

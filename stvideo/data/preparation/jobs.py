@@ -27,6 +27,7 @@ from stvideo.errors import StvideoError
 
 TICK = 0.5  # seconds between two looks at the clock
 START_LIMIT = 120.0  # seconds that a worker may take to start
+GOODBYE = 10.0  # seconds that a dismissed worker may take to end
 _REPORT_INTERVAL = 0.2  # seconds between two signs of life
 _MAX_FAILED_STARTS = 3
 
@@ -58,6 +59,17 @@ class _Worker:
         self.job, self.busy, self.quiet, self.limit, self.partial = job, True, 0.0, timeout, None
         with contextlib.suppress(OSError):  # it has just died, which reading from it will tell
             self.pipe.send(job)
+
+    def dismiss(self) -> None:
+        """Let it go if it waits for a job: then it gives back what it took from the system, semaphores for one."""
+        if self.ready and not self.busy:
+            self.pipe.close()
+
+    def end(self) -> None:
+        """Wait for it a little if it was dismissed, then kill it."""
+        if self.pipe.closed:
+            self.process.join(GOODBYE)
+        self.kill()
 
     def kill(self) -> int | None:
         """End it at once; its exit code, negative for a signal."""
@@ -116,7 +128,9 @@ def run_jobs(
                 yield worker.job, outcome
     finally:
         for worker in team:
-            worker.kill()
+            worker.dismiss()
+        for worker in team:
+            worker.end()
 
 
 def _start_next(worker: _Worker, waiting: Iterator[Any], timeout: float) -> bool:
