@@ -31,7 +31,7 @@ def differences(model, other):
             expected = model(clip)
             torch.manual_seed(batch)
             found.append(float((other(clip) - expected).abs().max()))
-        assert expected.abs().max() > 0.1
+        assert expected.abs().max() > 0.01  # not merely nothing
     return found
 
 
@@ -41,7 +41,7 @@ def test_a_program_equals_the_model(case):
     assert max(differences(model, export_program(model).module())) <= 1e-5
 
 
-@cases("evit frame, then stgm", "stvit video swin")
+@cases("evit frame, then stgm", "stvit video swin", "stvitr swin")
 def test_onnx_runtime_gives_the_same_logits(case, tmp_path):
     model = CASES[case]()
     session = OnnxSession(export_onnx(model, tmp_path / "model.onnx")[0])

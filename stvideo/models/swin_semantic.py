@@ -19,7 +19,7 @@ from stvideo.layers import DropPath, Mlp, attention_weights
 from stvideo.models.swin_layers import join_windows, partition
 from stvideo.parts import part
 from stvideo.reduction.semantic import GridConv
-from stvideo.reduction.windows import space_membership, window_pool
+from stvideo.reduction.windows import adaptive_bins, space_membership, window_pool
 from stvideo.tokens import TokenTrace
 
 KEY_WINDOW = 10
@@ -95,12 +95,22 @@ class Centers(nn.Module):
     @part("pooling", reduction=True)
     def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         if self.gate is None or self.offset is None:
+            if torch.compiler.is_compiling():
+                return max_in_bins(x, grid)
             frames = x.flatten(0, 1).permute(0, 3, 1, 2)
             return F.adaptive_max_pool2d(frames, grid).permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
         member = space_membership((x.shape[2], x.shape[3]), grid, x.device)
         pooled = window_pool(x.flatten(2, 3), self.gate(x).flatten(2), member[None, None])
         centers = pooled.unflatten(2, grid)
         return centers + self.offset(centers)
+
+
+def max_in_bins(x: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Adaptive max pooling (B, T, H, W, C) -> (B, T, h, w, C) in operations that every exporter knows."""
+    for axis, count in zip((2, 3), grid, strict=True):
+        bins = adaptive_bins(x.shape[axis], count)
+        x = torch.stack([x.narrow(axis, start, stop - start).amax(axis) for start, stop in bins], axis)
+    return x
 
 
 class SemanticBlock(nn.Module):

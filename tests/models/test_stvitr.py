@@ -11,7 +11,7 @@ from torchvision.models.detection import MaskRCNN
 import stvideo
 from stvideo import StvideoError
 from stvideo.models.pyramid import PyramidBackbone
-from stvideo.models.swin_semantic import RecoverBlock
+from stvideo.models.swin_semantic import RecoverBlock, max_in_bins
 from tests.models.swin_small import gradients, shake, small
 from tests.models.swin_textbook import semantic_layer
 from tests.parity.reference_weights import reference_clip, reference_state_dict
@@ -184,3 +184,10 @@ def test_bad_arguments_are_one_clear_line(options, message):
 def test_a_detector_needs_maps():
     with pytest.raises(StvideoError, match="features_only=True"):
         PyramidBackbone(small(NAME, **SMALL))
+
+
+@pytest.mark.parametrize(("size", "grid"), [((7, 7), (3, 3)), ((13, 9), (3, 5)), ((4, 6), (4, 6)), ((5, 5), (1, 1))])
+def test_pooling_for_exporters_is_adaptive_max_pooling(size, grid):
+    x = torch.randn(2, 3, *size, 8)
+    expected = torch.nn.functional.adaptive_max_pool2d(x.flatten(0, 1).permute(0, 3, 1, 2), grid)
+    assert torch.equal(max_in_bins(x, grid), expected.permute(0, 2, 3, 1).unflatten(0, (2, 3)))
