@@ -11,6 +11,7 @@ Batches: ``video`` uint8 (B, 3, T, H, W), ``label``, ``index``, ``view`` int64 (
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import signal
@@ -32,6 +33,7 @@ from stvideo.errors import StvideoError
 logger = logging.getLogger("stvideo.data")
 
 MARGIN = 60.0  # seconds for what a worker does besides reading videos
+DEATH_SECONDS = 5.0  # from a broken connection to the signal that tells of the worker's end; usually milliseconds
 
 
 class TrainSampler(Sampler[list[Request]]):
@@ -186,6 +188,8 @@ class Loader:
         except StopIteration:
             return None
         except (RuntimeError, OSError, EOFError) as error:
+            if isinstance(error, ConnectionError | EOFError):
+                _hear_of_death()
             raise self.explain(error) or error from error
         finally:
             self.wait_seconds += time.perf_counter() - before
@@ -300,6 +304,15 @@ def build_loader(
         generator=torch.Generator(),  # its own, so that iterating leaves the global generator alone
     )
     return Loader(dataset, sampler, data_loader, copier_for(device))
+
+
+def _hear_of_death() -> None:
+    """Wait for torch's word of a worker that has just broken its connection.
+
+    Its signal handler raises wherever this process then is; later on that would be in the midst of telling the user.
+    """
+    with contextlib.suppress(RuntimeError):
+        time.sleep(DEATH_SECONDS)
 
 
 @cache
