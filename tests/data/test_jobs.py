@@ -17,8 +17,8 @@ def work(job, report):
         while True:
             time.sleep(0.1)
     if kind == "slow":
-        for _ in range(8):
-            time.sleep(0.4)
+        for _ in range(12):
+            time.sleep(0.5)
             report()
     if kind == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
@@ -38,10 +38,10 @@ def outcomes(jobs, workers=2, timeout=60.0):
 
 def test_every_job_has_an_outcome_whatever_happens_to_its_process():
     jobs = ["fine 1", "crash", "fine 2", "hang", "error", "leave", "slow", *(f"fine {n}" for n in range(3, 9))]
-    found = outcomes(jobs, timeout=2.0)
+    found = outcomes(jobs, timeout=5.0)
     assert set(found) == set(jobs)
     assert found["crash"] == Failure("crash", "the decoder crashed (SIGSEGV)")
-    assert found["hang"] == Failure("timeout", "no progress in 2 s", "half done")
+    assert found["hang"] == Failure("timeout", "no progress in 5 s", "half done")
     assert found["leave"] == Failure("crash", "the decoding process ended by itself (status 3)")
     assert found["error"] == Failure("error", "KeyError: 'no\\nsuch'")
     fine = [found[job] for job in jobs if job.startswith(("fine", "slow"))]  # slow: longer than the limit, but alive
@@ -72,5 +72,8 @@ def test_leaving_early_ends_the_workers(tmp_path):
     while not note.exists() or not note.read_text():
         time.sleep(0.05)
     running.close()
-    status = Path(f"/proc/{note.read_text()}/stat")
-    assert not status.exists() or status.read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    try:
+        status = Path(f"/proc/{note.read_text()}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return
+    assert status.rsplit(")", 1)[1].split()[0] == "Z"
