@@ -125,6 +125,22 @@ def cut_without_encoding(source: Path, target: Path, first_frame: int, last_fram
     return target
 
 
+def repeat_without_encoding(source: Path, target: Path, times: int) -> Path:
+    """A long video for little work: the packets of a file without B-frames, ``times`` times in a row."""
+    with av.open(str(source)) as reader, av.open(str(target), "w") as writer:
+        stream = reader.streams.video[0]
+        copy = writer.add_stream_from_template(stream)
+        packets = [packet for packet in reader.demux(stream) if packet.size]
+        length = packets[-1].pts - packets[0].pts + packets[1].pts - packets[0].pts
+        for number in range(times):
+            for packet in packets:
+                again = av.Packet(bytes(packet))
+                again.pts, again.dts = packet.pts + number * length, packet.dts + number * length
+                again.is_keyframe, again.time_base, again.stream = packet.is_keyframe, packet.time_base, copy
+                writer.mux(again)
+    return target
+
+
 def write_audio(path: Path) -> Path:
     """A file with a sound track and no picture."""
     with av.open(str(path), "w") as container:
