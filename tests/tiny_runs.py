@@ -1,7 +1,9 @@
 """Runs of the real commands on tiny encoded videos, for the tests of training and evaluation."""
 
+import contextlib
 import json
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from stvideo import cli, compare, evaluate, train
 REPOSITORY = Path(__file__).parent.parent
 CLASSES = ("left", "right", "up")
 TRAIN_VIDEOS, VAL_VIDEOS = 18, 7
+PATIENCE = 500  # seconds for what takes some ten; only a hang is to be ended by it
 
 # A model and clips small enough for a step to take milliseconds; with everything that draws random numbers.
 TINY = [
@@ -98,7 +101,7 @@ def command(module, *arguments, processes=1):
     return [sys.executable, *launcher, "-m", f"stvideo.{module}", *arguments]
 
 
-def run_command(module, *arguments, processes=1, timeout=180):
+def run_command(module, *arguments, processes=1, timeout=PATIENCE):
     """Run it to its end."""
     return subprocess.run(
         command(module, *arguments, processes=processes),
@@ -145,10 +148,26 @@ def wait_for(process, start_of_line):
 
 
 def free_port():
-    """A port that nobody listens on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return str(free.getsockname()[1])
+    """A port that nobody listens on, and that nobody is given before it is used.
+
+    The system gives out higher ones itself, and every test process takes its own thousand.
+    """
+    first = 12_000 + 1000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    while True:
+        port = first + secrets.randbelow(1000)
+        with socket.socket() as free, contextlib.suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return str(port)
+
+
+def last_before(run, step):
+    """Overrides that make a killed run go on from a step before ``step``: none, unless the kill came too late for that.
+
+    The run has kept a checkpoint of every step.
+    """
+    folder = Path(run) / "checkpoints"
+    reached = max(int(path.name.removeprefix("step-")) for path in folder.glob("step-????????"))
+    return [f"resume={folder / f'step-{step - 1:08d}'}"] if reached >= step else []
 
 
 def state_of(run, step):
