@@ -9,7 +9,7 @@ import socket
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import TextIO
+from typing import BinaryIO
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
@@ -36,7 +36,7 @@ class RunLock:
 
     def __init__(self, folder: Path, accelerator: Accelerator, patience: float = PATIENCE) -> None:
         self.folder, self.accelerator, self.patience = folder, accelerator, patience
-        self._file: TextIO | None = None
+        self._file: BinaryIO | None = None
 
     def __enter__(self) -> RunLock:
         problem = [self._take() if self.accelerator.is_main_process else None]
@@ -62,7 +62,7 @@ class RunLock:
             return None
         path = self.folder / ".lock"
         try:
-            file = path.open("a+", encoding="utf-8")
+            file = path.open("a+b", buffering=0)  # closing must not write what a full disk refused
         except OSError as error:
             return f"{path}: cannot be written ({error.strerror}); choose another folder with output=FOLDER"
         until = time.monotonic() + self.patience
@@ -75,7 +75,7 @@ class RunLock:
                     break
             if time.monotonic() > until:
                 file.seek(0)
-                holder = " ".join(file.read(200).split())
+                holder = " ".join(file.read(200).decode(errors="replace").split())
                 file.close()
                 return (
                     f"{self.folder}: another run is writing there{f' ({holder})' if holder else ''}; wait for it, end "
@@ -84,7 +84,6 @@ class RunLock:
             time.sleep(0.1)
         with contextlib.suppress(OSError):  # the disk may be full; the lock holds without
             file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-            file.flush()
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         self._file = file
         return None
