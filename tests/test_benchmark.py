@@ -21,8 +21,8 @@ from stvideo.benchmarks.paper_tables import NOT_HERE, choose_blocks, count_row, 
 from stvideo.benchmarks.published import PUBLISHED
 from stvideo.benchmarks.report import Column, Report, Section
 from stvideo.benchmarks.rows import Block, Row
-from stvideo.benchmarks.settings import accept_dashes, read_settings
 from stvideo.benchmarks.targets import dense_counterpart, parse_targets
+from stvideo.settings import accept_dashes, read_settings
 
 BLOCKS = {block.key: block for block in PUBLISHED}
 

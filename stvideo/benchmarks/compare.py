@@ -79,11 +79,11 @@ from stvideo.benchmarks.end_to_end import race_from_files
 from stvideo.benchmarks.entrants import Entrant, enter
 from stvideo.benchmarks.machine import describe_machine, machine_line
 from stvideo.benchmarks.report import Report, Section
-from stvideo.benchmarks.settings import accept_dashes, choose_device, read_settings
 from stvideo.benchmarks.side_by_side import COLUMNS, call_counts, cost_rows, product_rates, run_batch
 from stvideo.benchmarks.targets import Target, dense_counterpart, parse_targets
 from stvideo.drawing.speeds import plot_speeds
 from stvideo.errors import StvideoError
+from stvideo.settings import accept_dashes, choose_device, read_settings
 
 MOST_PASSES = 5  # for the reductions' own cost
 COMPILED_AT_ONCE = 1024  # more versions of one function than any table has models

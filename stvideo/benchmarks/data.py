@@ -44,13 +44,13 @@ from stvideo.benchmarks.data_passes import Clips, Reader, loader_rates, other_re
 from stvideo.benchmarks.generated_clips import generated_clips
 from stvideo.benchmarks.machine import describe_machine, machine_line
 from stvideo.benchmarks.report import Column, Report, Section, show_ratio
-from stvideo.benchmarks.settings import accept_dashes, check_at_least, read_settings
 from stvideo.benchmarks.timing import Contestant, Timing, race, ratio
 from stvideo.config import DataConfig, load_config
 from stvideo.data.datasets import build_dataset
 from stvideo.data.preparation.jobs import Failure
 from stvideo.data.preparation.transcode import Job, Recipe, encoder_problem, transcode
 from stvideo.errors import StvideoError
+from stvideo.settings import accept_dashes, check_at_least, read_settings
 
 CPU = torch.device("cpu")
 CRF = 22.0  # as in data_tools/resize.py

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from stvideo import cli
-from stvideo.benchmarks.settings import accept_dashes, read_settings
+from stvideo.settings import accept_dashes, read_settings
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""Settings of a benchmark from the command line: ``key=value``, and ``--key value`` for those who expect it."""
+"""Settings of a command, as a dataclass: ``key=value``, and ``--key value`` for those who expect it."""
 
 from __future__ import annotations
 
