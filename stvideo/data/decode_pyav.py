@@ -6,7 +6,6 @@ And frames that neither are wanted nor serve as a reference for others (most B-f
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import av
 import numpy as np
 
 from stvideo.data.packets import DAMAGE, PacketIndex, UnreadableVideo, one_line, open_container
+from stvideo.data.watchdog import Allowance
 
 SKIPPING_CODECS = ("h264", "hevc")  # FFmpeg's own decoders, which can be told to skip packet by packet
 MAX_REORDERING = 64  # packets; no codec here stores a frame farther from its place in display order
@@ -25,7 +25,7 @@ class PyavReader:
 
     def __init__(self, path: str | Path, container: Any, stream: Any, index: PacketIndex, timeout: float) -> None:
         self.path, self.container, self.stream, self.index = path, container, stream, index
-        self.deadline = time.monotonic() + timeout
+        self.allowance = Allowance(timeout)
 
     def read(self, indices: Sequence[int], size: tuple[int, int] | None) -> np.ndarray:
         """Frames ``indices`` as uint8 (T, H, W, 3); ``size`` is (height, width) as displayed."""
@@ -121,7 +121,7 @@ class PyavReader:
         return found
 
     def _check_time(self) -> None:
-        if time.monotonic() > self.deadline:
+        if self.allowance.is_spent():
             raise UnreadableVideo(self.path, "decoding took longer than the time limit (data.timeout)")
 
 

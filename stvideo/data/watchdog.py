@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import torch
 
 MAX_WORKERS = 1024
+TICK = 0.5  # seconds between two looks at whether a call is done
+STANDSTILL = 5.0  # seconds between two looks above which the process was not working, but stopped
 
 Result = TypeVar("Result")
 
@@ -18,8 +20,26 @@ class TimedOut(Exception):
     """The call did not return within its time."""
 
 
+class Allowance:
+    """Seconds that work may take, spent as time passes, but not while the whole process stands still.
+
+    A scheduler suspends jobs, and people press Ctrl-Z: a video that was being read then is not to blame. Whoever works
+    looks at it now and then; more than `STANDSTILL` seconds between two looks count as so many only.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.left = seconds
+        self._before = time.monotonic()
+
+    def is_spent(self) -> bool:
+        now = time.monotonic()
+        self.left -= min(now - self._before, STANDSTILL)
+        self._before = now
+        return self.left <= 0
+
+
 def call_with_timeout(function: Callable[[], Result], seconds: float) -> Result:
-    """``function()``, or `TimedOut` after ``seconds``.
+    """``function()``, or `TimedOut` after ``seconds`` of an `Allowance`.
 
     For native code that hangs but lets other threads run. The hung thread cannot be ended; being a daemon it dies with
     the process and keeps nobody from exiting. Signals are no way out: their handlers run only between bytecodes.
@@ -35,9 +55,11 @@ def call_with_timeout(function: Callable[[], Result], seconds: float) -> Result:
 
     thread = threading.Thread(target=target, name="stvideo-decode", daemon=True)
     thread.start()
-    thread.join(min(seconds, threading.TIMEOUT_MAX))
-    if thread.is_alive():
-        raise TimedOut
+    allowance = Allowance(seconds)
+    while thread.is_alive():
+        thread.join(min(max(allowance.left, 0.0), TICK))
+        if allowance.is_spent() and thread.is_alive():
+            raise TimedOut
     if failure:
         raise failure[0]
     return outcome[0]
