@@ -134,6 +134,6 @@ def test_the_command_teaches_and_fails_in_one_line(tmp_path, capsys):
     assert "left, right, up, down" in text
     assert "classes.txt" in text
     command = [sys.executable, "data_tools/motion.py", str(tmp_path / "m"), "--size", "31"]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=500)
     assert done.returncode == 2
     assert done.stderr.strip() == "stvideo: error: --size 31: H.264 needs an even number of pixels"
