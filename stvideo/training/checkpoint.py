@@ -33,7 +33,7 @@ from torch import Tensor
 
 from stvideo.config import Config, to_dict
 from stvideo.errors import StvideoError
-from stvideo.training.run_folder import RunFolder
+from stvideo.training.run_folder import RunFolder, keep_as
 
 STATE = "training_state"
 CHECKSUMS = "checksums.json"
@@ -186,15 +186,17 @@ def find_checkpoint(resume: str, run: RunFolder, warn: Callable[[str], None]) ->
             return folder.resolve()
         folder = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
     _finish_renaming(folder)
-    candidates = sorted(folder.glob("step-*[0-9]"), reverse=True)
-    for candidate in candidates:
+    damaged: list[Path] = []
+    for candidate in sorted(folder.glob("step-*[0-9]"), reverse=True):
         problem = check_checkpoint(candidate)
         if problem is None:
+            # Where none is whole, all keep their names: the same command must not quietly start afresh.
+            for one in damaged if resume == "auto" else []:
+                keep_as(one, "damaged")
             return candidate.resolve()
         warn(f"{candidate}: damaged checkpoint ({problem}); trying the one before")
-        if resume == "auto":
-            candidate.rename(candidate.with_name(candidate.name + ".damaged"))
-    if candidates:
+        damaged.append(candidate)
+    if damaged:
         raise StvideoError(f"{folder}: every checkpoint is damaged; start afresh with resume=never or another output")
     if resume != "auto":
         raise StvideoError(f"resume={resume}: there is no checkpoint in it")

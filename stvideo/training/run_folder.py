@@ -23,6 +23,15 @@ from stvideo.files import write_atomically
 PACKAGES = ("stvideo", "torch", "torchvision", "accelerate", "timm", "decord", "av", "numpy", "safetensors")
 
 
+def keep_as(folder: Path, suffix: str) -> Path:
+    """Rename a checkpoint ``step-N`` to ``step-N.suffix``, or ``step-N.2.suffix`` where that is taken, and so on."""
+    target, number = folder.with_name(f"{folder.name}.{suffix}"), 1
+    while target.exists():
+        number += 1
+        target = folder.with_name(f"{folder.name}.{number}.{suffix}")
+    return folder.rename(target)
+
+
 class RunFolder:
     """Paths inside ``output`` and the few files that are not checkpoints."""
 
@@ -65,7 +74,7 @@ class RunFolder:
             if int(folder.name.removeprefix("step-")) > step:
                 if self.target("best") == folder.resolve():
                     (self.path / "best").unlink()
-                moved.append(folder.rename(folder.with_name(folder.name + ".aside")))
+                moved.append(keep_as(folder, "aside"))
         return moved
 
     def point(self, name: str, checkpoint: Path) -> None:

@@ -96,10 +96,24 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(run, na
     assert len(said) == 1  # it was set aside
 
 
+def test_a_step_may_be_damaged_or_set_aside_more_than_once(run):
+    first = save(run, 1)
+    for _ in range(3):
+        (save(run, 2) / "model.safetensors").unlink()
+        assert find_checkpoint("auto", run, lambda message: None) == first.resolve()
+        save(run, 2)
+        assert len(run.set_aside_after(1)) == 1
+        assert find_checkpoint("auto", run, lambda message: None) == first.resolve()
+    kept = [f"step-00000002{number}.{suffix}" for number in ("", ".2", ".3") for suffix in ("aside", "damaged")]
+    assert names(run) == sorted(["step-00000001", *kept])
+
+
 def test_only_damaged_checkpoints_is_an_error(run):
     (save(run, 1) / "model.safetensors").unlink()
-    with pytest.raises(StvideoError, match="every checkpoint is damaged"):
-        find_checkpoint("auto", run, lambda message: None)
+    for _ in range(2):  # the second time must not start afresh over the log of the run
+        with pytest.raises(StvideoError, match="every checkpoint is damaged"):
+            find_checkpoint("auto", run, lambda message: None)
+    assert names(run) == ["step-00000001"]
 
 
 def test_a_named_damaged_checkpoint_is_an_error(run):
