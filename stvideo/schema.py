@@ -69,7 +69,7 @@ class TrainConfig:
     optimizer: str = "adamw"  # adamw | sgd
     lr: float = 5e-4  # for a global batch of lr_batch_size clips if that is set, else as it stands
     lr_batch_size: int | None = None
-    min_lr: float = 0.0
+    min_lr: float = 0.0  # where a cosine ends; scaled as lr is
     weight_decay: float = 0.05
     momentum: float = 0.9
     fused: bool = True  # one kernel for the whole update, where the device has one; false: torch's ordinary update
@@ -87,9 +87,7 @@ class TrainConfig:
     clip_grad_norm: float | None = None
     label_smoothing: float = 0.0
     ema_decay: float | None = None
-    ema_device: str | None = (
-        None  # where the moving average waits, e.g. cpu to spare a GPU's memory; None: with the model
-    )
+    ema_device: str | None = None  # where the moving average waits, e.g. cpu to spare a GPU; None: with the model
     teacher: str | None = None  # checkpoint of a (dense) model to distil from
     distill_weight: float = 1.0
     distill_temperature: float = 1.0

@@ -41,3 +41,13 @@ def test_max_steps_does_not_bend_the_schedule():
 def test_learning_rate_scales_with_the_batch_only_where_asked():
     assert peak_learning_rate(TrainConfig(lr=0.1), 256) == 0.1
     assert peak_learning_rate(TrainConfig(lr=0.1, lr_batch_size=64), 256) == pytest.approx(0.4)
+
+
+def test_the_minimum_scales_with_the_peak():
+    # With a fixed minimum a small global batch would end above its own peak.
+    config = TrainConfig(epochs=10, lr=2e-5, min_lr=2e-6, lr_batch_size=64)
+    peak = peak_learning_rate(config, 4)
+    values = [learning_rate(config, peak, step, 10) for step in range(101)]
+    assert all(a > b for a, b in pairwise(values))
+    assert values[0] == peak
+    assert values[-1] == pytest.approx(peak / 10)
