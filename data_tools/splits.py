@@ -104,6 +104,8 @@ def hmdb_splits(folder: Path) -> Iterator[tuple[str, Entry]]:
 def folder_splits(on_disk: OnDisk, val_share: float | None) -> dict[str, Join]:
     """Videos in folders of their class, below folders of their split or divided by ``val_share``."""
     splits: dict[str, Join] = {}
+    # By path: files of one name in two folders are two videos here, not copies.
+    on_disk.files = {path: path for path in on_disk.paths()}
     for path in on_disk.paths():
         folders = path.split("/")[:-1]
         split = split_of_name(folders[0]) if folders else ""
@@ -119,7 +121,7 @@ def folder_splits(on_disk: OnDisk, val_share: float | None) -> dict[str, Join]:
             split = "val" if drawn < val_share else "train"
         if not folders:
             raise StvideoError(f"{on_disk.root / path}: lies in no folder of a class")
-        on_disk.named.add(path.rsplit("/", 1)[-1].rsplit(".", 1)[0])
+        on_disk.named.add(path)
         splits.setdefault(split, Join(on_disk)).take(path, folders[0])
     return dict(sorted(splits.items()))
 

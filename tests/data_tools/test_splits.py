@@ -1,5 +1,6 @@
 """UCF101, HMDB51 and class folders: official split files and folders to lists that training reads."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,9 @@ def test_class_folders_below_split_folders(tmp_path):
         "train": [("train/arm wrestling/1.mp4", "arm wrestling"), ("train/zumba/1.mp4", "zumba")],
         "val": [("validation/zumba/deep/2.webm", "zumba")],
     }
+    report = json.loads((tmp_path / "lists/train.report.json").read_text())
+    assert report["second_copies"] == 0  # 1.mp4 of another class is another video
+    assert report["extra_files"]["count"] == 0
 
 
 def test_class_folders_are_divided_the_same_way_again(tmp_path):
