@@ -129,6 +129,8 @@ def list_entries(run: Restored, runs: list[Restored], accelerator: Accelerator) 
             cost = "equal cost" if len(runs) == 1 else f"the cost of {entry.curve}"
             curve = f"random tokens at {cost}, same weights"
             entries.append(Entry(entry.control, curve, "", run, control, is_control=True))
+        elif reduction_options(entry.model):
+            cli.warn(f"{entry.name}: costs no less than the dense model, so it has no random control")
     return entries
 
 
