@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.data.loading import TRAIN, VAL
 from tests.video_files import cut_without_encoding, encode_video, numbered_frames
 
 FRAMES = 60
@@ -50,4 +51,20 @@ def encoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
         height, width = how.pop("size", (64, 96))
         encode_video(folder / name, numbered_frames(FRAMES, height, width), **how)
     cut_without_encoding(folder / "h264_closed_gop.mp4", folder / "cut.mp4", 17, 45)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory):
+    """14 training and 7 validation videos of 3 classes; every one has pictures of its own."""
+    folder = tmp_path_factory.mktemp("videos")
+    for split, count in (("train", TRAIN), ("val", VAL)):
+        lines = []
+        for number in range(count):
+            name = f"{split}/{number:02d}.mp4"
+            (folder / split).mkdir(exist_ok=True)
+            frames = numbered_frames(24 + number, 48, 72, seed=number + 100 * (split == "val"))
+            encode_video(folder / name, frames, b_frames=number % 3)
+            lines.append(f"{name} {number % 3}\n")
+        (folder / f"{split}.txt").write_text("".join(lines))
     return folder
