@@ -1,9 +1,6 @@
-"""The published tables, and comparisons side by side: the data, the counting, the sums; never the clock."""
+"""The benchmark command, and comparisons side by side: never the clock."""
 
-import csv
-import io
 import json
-import re
 import statistics
 import subprocess
 import sys
@@ -17,148 +14,10 @@ from stvideo import StvideoError, cli
 from stvideo.benchmark import main
 from stvideo.benchmarks import compare, paper_tables, textbook
 from stvideo.benchmarks.entrants import FORMS, enter
-from stvideo.benchmarks.paper_tables import NOT_HERE, choose_blocks, count_row, judge, measure_block
-from stvideo.benchmarks.published import PUBLISHED
-from stvideo.benchmarks.report import Column, Report, Section
-from stvideo.benchmarks.rows import Block, Row
 from stvideo.benchmarks.targets import dense_counterpart, parse_targets
 from stvideo.settings import accept_dashes, read_settings
 
-BLOCKS = {block.key: block for block in PUBLISHED}
-
-# How far a count may lie from the published figure, upwards and (where keys are projected once) downwards.
-TOLERANCES = {
-    "deit": (0.01, 0.01),
-    "swin": (0.02, 0.05),
-    "stvitr": (0.01, 0.05),
-    "dense-prediction": (0.04, 0.05),
-    "evit": (0.01, 0.01),
-    "lvvit": (0.03, 0.03),
-    "timesformer": (0.01, 0.01),
-    "video-swin": (0.03, 0.05),
-}
-
 TINY = "embed_dim=32 depth=4 num_heads=2 img_size=32 num_frames=2 num_classes=3"
-
-
-@pytest.mark.parametrize("key", TOLERANCES)
-def test_every_row_counts_as_published(key):
-    above, below = TOLERANCES[key]
-    for row in BLOCKS[key].rows:
-        result = count_row(row)
-        counted = result["counted_gmacs"]
-        assert counted, f"{row.label}: {result['agreement']}"
-        if row.gmacs is None:
-            continue
-        published, rounding = float(row.gmacs), 0.5 * 10 ** -len(row.gmacs.partition(".")[2])
-        wider = 2 if row.label.startswith(("DeiT-T", "STViT-DeiT-T")) else 1
-        assert (published - rounding) * (1 - below * wider) <= counted, row.label
-        assert counted <= (published + rounding) * (1 + above * wider), row.label
-        assert result["agreement"] != "DIFFERS", row.label
-
-
-@pytest.mark.parametrize(("letter", "parameters"), [("S", 49_625_518), ("B", 87_812_336)])
-def test_the_recovery_network_has_the_published_parameters(letter, parameters):
-    row = next(row for row in BLOCKS["stvitr"].rows if row.label == f"STViT-R-Swin-{letter}")
-    assert count_row(row)["parameters"] == parameters == int(row.parameters)
-
-
-def test_published_data_is_consistent():
-    for block in PUBLISHED:
-        labels = [row.label for row in block.rows]
-        assert len(set(labels)) == len(labels)
-        for row in block.rows:
-            assert row.dense is None or row.dense in labels
-            assert row.speedup is None or (row.dense and float(row.speedup) > 1)
-            assert row.gmacs is None or float(row.gmacs) > 0
-            assert row.model is None or block.key != "others"
-    assert {key: len(block.rows) for key, block in BLOCKS.items() if key != "others"} == {
-        "deit": 17, "swin": 15, "stvitr": 4, "dense-prediction": 8, "evit": 18, "lvvit": 10, "timesformer": 12,
-        "video-swin": 5,
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("gmacs", "tolerance", "less", "counted", "words"),
-    [
-        ("3.5", 0.01, 0.0, 3.4501, "as printed"),
-        ("3.5", 0.01, 0.0, 3.44, "within 1 % of 3.45"),
-        ("3.5", 0.01, 0.0, 3.58, "within 1 % of 3.55"),
-        ("3.50", 0.01, 0.0, 3.52, "within 1 %"),
-        ("3.50", 0.01, 0.0, 3.40, "DIFFERS"),
-        ("3.50", 0.01, 0.05, 3.40, "less, see note"),
-        ("3.50", 0.01, 0.05, 3.28, "DIFFERS"),
-        ("3.50", 0.01, 0.05, 3.60, "DIFFERS"),
-        ("134", 0.04, 0.01, 138.7, "within 4 %"),
-    ],
-)
-def test_agreement_in_words(gmacs, tolerance, less, counted, words):
-    assert judge(Row("x", gmacs=gmacs, tolerance=tolerance, may_be_less=less), counted) == words
-
-
-def test_a_row_without_its_model_is_not_made_up():
-    result = count_row(Row("x", "swin_gigantic_patch4_window7_224", gmacs="9.9"))
-    assert result["agreement"] == NOT_HERE
-    assert result["counted_gmacs"] is None
-    assert result["difference"] is None
-
-
-def test_tables_in_every_format(tmp_path, capsys):
-    assert main(["paper-tables", "--rows", "stvitr,others", f"--output={tmp_path}/tables"]) == 0
-    shown = capsys.readouterr().out
-    folder = tmp_path / "tables"
-    assert (folder / "paper-tables.txt").read_text() in shown
-    labels = [row.label for key in ("stvitr", "others") for row in BLOCKS[key].rows]
-
-    rows = list(csv.DictReader(io.StringIO((folder / "paper-tables.csv").read_text())))
-    assert [row["row"] for row in rows] == labels
-    assert rows[1]["published_gmacs"] == "5.83"
-    assert float(rows[1]["counted_gmacs"]) == pytest.approx(5.62, abs=0.01)
-    assert rows[1]["published_parameters"] == "49625518"
-
-    content = json.loads((folder / "paper-tables.json").read_text())
-    assert [row["row"] for section in content["sections"] for row in section["rows"]] == labels
-    assert any("projected once" in note for note in content["notes"])
-
-    for table in re.split(r"\n### .*\n\n", (folder / "paper-tables.md").read_text())[1:]:
-        lines = [line for line in table.splitlines() if line.startswith("|")]
-        assert len({line.count("|") for line in lines}) == 1
-    assert sum(label in (folder / "paper-tables.md").read_text() for label in labels) == len(labels)
-
-
-def test_text_columns_stand_under_their_titles():
-    columns = (Column("a", "name", left=True), Column("b", "value", "{:.1f}".format), Column("c", "never"))
-    sections = [
-        Section("s", "S", [{"a": "long name", "b": 1.0}, {"a": "x", "b": 12.5}]),
-        Section("t", "T", [{"a": "y"}]),
-    ]
-    report = Report("R", columns, sections, ["a note"])
-    assert report.text().splitlines() == [
-        "R", "", "S", "name       value", "---------  -----", "long name    1.0", "x           12.5",
-        "", "T", "name", "---------", "y", "", "- a note",
-    ]  # fmt: skip
-
-
-def test_measuring_fills_in_ratios_over_the_dense_row():
-    small = dict(embed_dim=32, depth=2, num_heads=2, img_size=32, num_classes=3)
-    rows = [
-        Row("dense", "deit_tiny_patch16_224", small, size=(1, 32, 32)),
-        Row("half", "evit_deit_tiny_patch16_224", {**small, "keep_rate": 0.5}, size=(1, 32, 32), dense="dense"),
-        Row("absent", "no_such_model", dense="dense"),
-    ]
-    results = [count_row(row) for row in rows]
-    measure_block(Block("b", "B", "", rows), results, paper_tables.Settings(rounds=2), torch.device("cpu"))
-    speedup = results[1]["measured_speedup"]
-    assert 0 < speedup["low"] <= speedup["median"] <= speedup["high"]
-    assert "measured_speedup" not in results[0] or results[0]["measured_speedup"] is None
-    assert results[2].get("measured_speedup") is None
-
-
-def test_rows_are_chosen_by_name():
-    assert [block.key for block in choose_blocks("evit, deit")] == ["deit", "evit"]
-    assert len(choose_blocks("all")) == len(PUBLISHED)
-    with pytest.raises(StvideoError, match=r"rows=evti: no such table \(did you mean 'evit'\?\); there are: all, deit"):
-        choose_blocks("evti")
 
 
 @pytest.mark.parametrize(
