@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import secrets
 import socket
 import subprocess
@@ -190,3 +191,11 @@ def assert_same_state(run, other, step):
     assert not differing
     losses = [{r["step"]: r["loss"] for r in read_log(folder, "train")} for folder in (run, other)]
     assert losses[0] == losses[1]
+
+
+def assert_one_line(capsys, pattern):
+    """stderr is exactly one line, and it says what ``pattern`` says."""
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("stvideo: error: ")
+    assert re.search(pattern, lines[0]), lines[0]
