@@ -8,6 +8,7 @@ Every frame carries its number as black and white blocks, so that decoded pixels
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -95,6 +96,15 @@ def encode_video(
                 frame.pts, frame.time_base = int(times[number]), Fraction(1, 1000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+    return path
+
+
+def set_display_matrix(path: Path, a: int, b: int, c: int, d: int) -> Path:
+    """Write how the frames of an MP4 file are to be turned and mirrored: (x, y) is shown at (ax + cy, bx + dy)."""
+    content = path.read_bytes()
+    place = content.rindex(struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30))  # that of the track
+    matrix = struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
+    path.write_bytes(content[:place] + matrix + content[place + len(matrix) :])
     return path
 
 

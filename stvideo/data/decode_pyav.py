@@ -6,6 +6,7 @@ And frames that neither are wanted nor serve as a reference for others (most B-f
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ class PyavReader:
         for group, targets in sorted(groups.items()):
             for frame in self._decode_from(group, targets):
                 if frame.pts in targets and not frame.is_corrupt:
-                    found[frame.pts] = to_array(frame, size)
+                    found[frame.pts] = to_array(frame, size, self.index.pixel_size)
                     if targets <= found.keys():
                         break
         return found
@@ -109,7 +110,7 @@ class PyavReader:
         try:
             for number, frame in frames_in_order(container, stream, self.index, self._check_time):
                 if number in wanted and not frame.is_corrupt:
-                    found[number] = to_array(frame, size)
+                    found[number] = to_array(frame, size, self.index.pixel_size)
                 if len(found) == len(wanted) or (not self.index.timed and number >= last):
                     return found
         except av.error.EOFError:
@@ -174,12 +175,26 @@ def quarter_turns(frame: Any) -> int:
     return round(frame.rotation / 90) % 4
 
 
-def to_array(frame: Any, size: tuple[int, int] | None) -> np.ndarray:
-    """RGB uint8 (H, W, 3) as displayed, scaled to ``size`` = (height, width) while converting."""
+def is_mirrored(frame: Any) -> bool:
+    """Whether a frame has to be flipped top to bottom for display, before it is turned."""
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return False
+    a, b, _, c, d = struct.unpack("=5i", bytes(matrix)[:20])
+    return bool(a * d < b * c)
+
+
+def to_array(frame: Any, size: tuple[int, int] | None, stored: tuple[int, int]) -> np.ndarray:
+    """RGB uint8 (H, W, 3) as displayed, scaled to ``size`` = (height, width) while converting.
+
+    Without ``size`` the video's own ``stored`` = (width, height) holds, for frames of another size in it, too.
+    """
     turns = quarter_turns(frame)
-    if size is None:
+    if size is None and (frame.width, frame.height) == stored:
         pixels = frame.to_ndarray(format="rgb24")
     else:
-        height, width = size if turns % 2 == 0 else size[::-1]
+        height, width = stored[::-1] if size is None else size if turns % 2 == 0 else size[::-1]
         pixels = frame.reformat(width=width, height=height, format="rgb24", interpolation="BILINEAR").to_ndarray()
+    if is_mirrored(frame):
+        pixels = pixels[::-1]
     return np.rot90(pixels, turns) if turns else pixels

@@ -15,7 +15,14 @@ from stvideo.data.decode import UnreadableVideo, Video, decord_installed, open_v
 from stvideo.data.decode_torchcodec import torchcodec_problem
 from stvideo.errors import StvideoError
 from tests.data.conftest import FRAMES, KINDS
-from tests.video_files import SHARED_VIDEOS, encode_video, frame_numbers, numbered_frames, write_audio
+from tests.video_files import (
+    SHARED_VIDEOS,
+    encode_video,
+    frame_numbers,
+    numbered_frames,
+    set_display_matrix,
+    write_audio,
+)
 
 # On which files the others are known to return wrong frames, to hang or to fail: PyAV reads these whatever is asked.
 DECORD_ERRS = {
@@ -90,6 +97,31 @@ def test_rotation_is_applied_as_displayed(encoded, name, shape):
     plain = read_frames(encoded / "h264_closed_gop.mp4", [5])
     difference = upright(read_frames(encoded / name, [5]), name).float() - plain.float()
     assert difference.abs().mean() < 4
+
+
+def test_a_mirrored_video_is_shown_mirrored(tmp_path):
+    path = encode_video(tmp_path / "a.mp4", numbered_frames(5))
+    plain = read_frames(path, range(5))
+    for matrix, shown in (
+        ((-1, 0, 0, 1), plain.flip(2)),  # left and right exchanged, as front cameras do
+        ((1, 0, 0, -1), plain.flip(1)),
+        ((0, 1, 1, 0), plain.transpose(1, 2)),
+    ):
+        copy = set_display_matrix(shutil.copy(path, tmp_path / "b.mp4"), *matrix)
+        assert torch.equal(read_frames(copy, range(5)), shown)
+        info = probe(copy)
+        assert (info.height, info.width) == tuple(shown.shape[1:3])
+
+
+def test_frames_whose_size_changes_come_in_the_size_of_the_video(tmp_path):
+    first = encode_video(tmp_path / "1.ts", numbered_frames(20))
+    second = encode_video(tmp_path / "2.ts", numbered_frames(20, 128, 192))
+    path = tmp_path / "both.ts"
+    path.write_bytes(first.read_bytes() + second.read_bytes())
+    frames = read_frames(path, range(40))
+    assert frames.shape == (40, 64, 96, 3)
+    assert frame_numbers(frames) == [*range(20), *range(20)]
+    assert torch.equal(read_frames(path, [30, 5]), frames[[30, 5]])
 
 
 @pytest.mark.parametrize("decoder", ["pyav", *OTHERS])

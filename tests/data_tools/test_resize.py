@@ -20,7 +20,7 @@ from stvideo.data.preparation.transcode import Job, Recipe, Transcoded, target_s
 from stvideo.errors import StvideoError
 from tests.data_tools.damaged_files import FRAMES, encode, write_bad, write_good, write_partial
 from tests.tiny_runs import environment
-from tests.video_files import frame_numbers
+from tests.video_files import frame_numbers, set_display_matrix
 
 REPOSITORY = Path(__file__).parents[2]
 RECIPE = Recipe(short_side=48, spacing=8, crf=12)
@@ -35,10 +35,11 @@ def write_more(root: Path) -> list[str]:
     encode(root / "c" / "small.mp4", height=32, width=48)
     encode(root / "c" / "full range.mp4", pixel_format="yuvj420p")
     encode(root / "c" / "half turn.mp4", rotation=180)
+    set_display_matrix(encode(root / "c" / "mirrored quarter turn.mp4"), 0, 1, 1, 0)
     encode(root / "c" / "old.avi", codec="mpeg4", options={"b": "4M"}, b_frames=2)
     encode(root / "c" / "stream.ts", b_frames=2)
     names = ("variable.mp4", "29.97.mkv", "odd.mp4", "small.mp4", "full range.mp4", "half turn.mp4", "old.avi")
-    return [f"c/{name}" for name in (*names, "stream.ts")]
+    return [f"c/{name}" for name in (*names, "mirrored quarter turn.mp4", "stream.ts")]
 
 
 def with_sound(path: Path, source: Path) -> None:

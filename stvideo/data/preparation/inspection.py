@@ -222,7 +222,7 @@ def _decode_all(path: Path, index: PacketIndex, wanted: set[int], report: Report
                 continue
             whole[number] = True
             if number in wanted:
-                pixels[number] = _thinned(to_array(frame, None))
+                pixels[number] = _thinned(to_array(frame, None, index.pixel_size))
     except av.error.EOFError:
         pass
     except DAMAGE as error:

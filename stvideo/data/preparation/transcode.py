@@ -16,7 +16,7 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange
 
-from stvideo.data.decode_pyav import frames_in_order, quarter_turns
+from stvideo.data.decode_pyav import frames_in_order, is_mirrored, quarter_turns
 from stvideo.data.packets import DAMAGE, PacketIndex, UnreadableVideo, index_packets, one_line, open_container
 from stvideo.data.preparation.inspection import USABLE_SHARE, promised_frames, shortened
 from stvideo.data.preparation.jobs import Failure, Report
@@ -205,22 +205,23 @@ def _keep_colors(source: Any, target: Any) -> None:
         target.color_range = ColorRange.MPEG
 
 
-def _scaled_and_turned(frame: Any, turns: int, size: tuple[int, int]) -> Any:
+def _scaled_and_turned(original: Any, turns: int, size: tuple[int, int]) -> Any:
     width, height = size if turns % 2 == 0 else size[::-1]
-    frame = frame.reformat(
+    frame = original.reformat(
         width=width,
         height=height,
         format="yuv420p",
         interpolation="BICUBIC",
-        dst_color_range=ColorRange.MPEG if frame.color_range == ColorRange.JPEG else None,
+        dst_color_range=ColorRange.MPEG if original.color_range == ColorRange.JPEG else None,
     )
-    if not turns:
+    flip = -1 if is_mirrored(original) else 1
+    if not turns and flip == 1:
         return frame
     planes = frame.to_ndarray().ravel()
     full, half = width * height, width * height // 4
     luma, blue, red = planes[:full], planes[full : full + half], planes[full + half :]
-    turned = [np.rot90(luma.reshape(height, width), turns).ravel()]
-    turned += [np.rot90(plane.reshape(height // 2, width // 2), turns).ravel() for plane in (blue, red)]
+    turned = [np.rot90(luma.reshape(height, width)[::flip], turns).ravel()]
+    turned += [np.rot90(plane.reshape(height // 2, width // 2)[::flip], turns).ravel() for plane in (blue, red)]
     stacked = np.concatenate(turned).reshape(size[1] * 3 // 2, size[0])
     return av.VideoFrame.from_ndarray(stacked, format="yuv420p")
 
