@@ -182,7 +182,7 @@ def _split(line: str, separator: str) -> list[str]:
     if quoted and '"' not in line[quoted.end() :]:
         rest = line[quoted.end() :]
         return [
-            quoted[1][1:-1].strip(),
+            quoted[1][1:-1],
             *(rest.split() if separator == " " else _split(rest, separator) if rest else []),
         ]
     if '"' in line:

@@ -15,6 +15,7 @@ from data_tools.resize import main, resize, target_names
 from stvideo.config import DataConfig
 from stvideo.data.datasets import build_dataset
 from stvideo.data.decode import open_video
+from stvideo.data.listfiles import read_list
 from stvideo.data.packets import index_packets, open_container
 from stvideo.data.preparation.transcode import Job, Recipe, Transcoded, target_size, transcode
 from stvideo.errors import StvideoError
@@ -241,6 +242,21 @@ def test_lists_come_along(tmp_path, capsys):
     assert train[0]["video"].shape == (3, 2, 32, 32)
     # What failed stays in the list, to be counted as missing.
     assert build_dataset(DataConfig(root=str(output), **small), "val").video_index.paths() == ["b.mp4", "bad.mp4"]
+
+
+def test_odd_names_and_open_ends_come_along(tmp_path):
+    root = tmp_path / "root"
+    encode(root / "plain.mp4", frames=3)
+    names = ["#1 goal.mp4", "'x' y.mp4", '"q" z.mp4', "com, ma.mp4", "it's.mp4", "tab\t.mp4"]
+    for name in names:
+        (root / name).write_bytes((root / "plain.mp4").read_bytes())
+    lines = ['"' + name.replace('"', '""') + '"\t1\t0.5\t""\n' for name in names]
+    (tmp_path / "train.txt").write_text("plain.mp4\t0\n" + "".join(lines))
+    assert main([str(tmp_path / "train.txt"), f"root={root}", f"output={tmp_path / 'out'}"]) == 0
+    index = read_list(tmp_path / "out" / "train.txt", tmp_path / "out")
+    assert index.paths() == ["plain.mp4", *names]
+    assert index.labels.tolist() == [0] + 6 * [1]
+    assert index.span(0) == (None, None) and index.span(6) == (0.5, None)
 
 
 def test_killed_in_the_middle_it_goes_on(tmp_path):

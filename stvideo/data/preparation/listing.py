@@ -5,8 +5,6 @@ And the way back: lists of the same videos under other names.
 
 from __future__ import annotations
 
-import csv
-import io
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +18,7 @@ from stvideo.data.images import IMAGE_SUFFIXES
 from stvideo.data.index import VideoIndex
 from stvideo.data.official.kinetics import is_kinetics
 from stvideo.data.official.split_report import read_report, write_report
+from stvideo.data.preparation.split_lists import quoted
 from stvideo.data.sources import build_index, check_presence, find_annotations
 from stvideo.errors import StvideoError
 from stvideo.files import write_atomically
@@ -125,14 +124,13 @@ def _place(source: Path, root: Path) -> Path:
 
 
 def _list_text(index: VideoIndex, names: Mapping[str, str]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
+    lines = []
     for video in range(len(index)):
-        row: list[object] = [names[index.path(video)], int(index.labels[video])]
-        if index.start is not None:
-            row += ["" if second is None else f"{second:.10g}" for second in index.span(video)]
-        writer.writerow(row)
-    return text.getvalue()
+        columns = [quoted(names[index.path(video)]), str(int(index.labels[video]))]
+        if index.start is not None:  # a bare tab at the end of a line would be lost
+            columns += ['""' if second is None else f"{second:.10g}" for second in index.span(video)]
+        lines.append("\t".join(columns) + "\n")
+    return "".join(lines)
 
 
 def _one_source(source: Path, root: Path | None, overrides: Sequence[str]) -> Listing:

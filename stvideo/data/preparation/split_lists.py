@@ -106,14 +106,19 @@ def list_text(clips: Iterable[tuple[str, str | None, Span | None]], numbers: Map
     """The content of a list file: ``path<tab>label[<tab>start<tab>end]`` a line; without label the path alone."""
     lines = []
     for path, label, span in clips:
-        quotes = path[0] in "#\"'" or "\t" in path or path != path.strip()
-        columns = ['"' + path.replace('"', '""') + '"' if quotes else path]
+        columns = [quoted(path)]
         if label is not None:
             columns.append(str(numbers[label]))
         if span is not None:
             columns += [_seconds(span[0]), _seconds(span[1])]
         lines.append("\t".join(columns) + "\n")
     return "".join(lines)
+
+
+def quoted(path: str) -> str:
+    """``path`` as a column of a list, in quotes where it would be read as something else."""
+    quotes = path[0] in "#\"'" or "\t" in path or path != path.strip()
+    return '"' + path.replace('"', '""') + '"' if quotes else path
 
 
 def _seconds(value: float) -> str:
