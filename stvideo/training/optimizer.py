@@ -79,14 +79,14 @@ def load_optimizer(
         raise StvideoError(f"{folder}: cannot continue: train.optimizer was {saved_name}, is {config.optimizer}")
     wanted = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
     try:
-        optimizer.load_state_dict(state)
+        # Ours from the start: whether the update is fused decides on which device the counts of steps belong.
+        groups = [{**saved, **own} for saved, own in zip(state["param_groups"], wanted, strict=True)]
+        optimizer.load_state_dict({**state, "param_groups": groups})
     except (ValueError, KeyError):
         raise StvideoError(
             f"{folder}: cannot continue: train.layer_decay, head_lr_scale, freeze or weight_decay sort the weights "
             "otherwise than before; set them back, or start a new run with init="
         ) from None
-    for group, settings in zip(optimizer.param_groups, wanted, strict=True):
-        group.update(settings)
 
 
 def set_learning_rate(param_groups: Iterable[dict[str, Any]], lr: float) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import stvideo
 from stvideo.config import TrainConfig
@@ -69,3 +70,21 @@ def test_settings_changed_since_the_checkpoint_count(model):
     load_optimizer(optimizer, saved, "adamw", TrainConfig(), Path("run"))
     assert {group["weight_decay"] for group in optimizer.param_groups} == {0.0, 0.1}
     assert all(group["betas"] == (0.9, 0.999) for group in optimizer.param_groups)
+
+
+@pytest.mark.parametrize("then", [True, False])
+@pytest.mark.parametrize("now", [True, False])
+def test_counts_of_steps_go_where_the_update_wants_them(then, now):
+    """A fused update on a GPU reads them there, torch's ordinary one on the host; no GPU is needed to see where."""
+    layer = torch.nn.Linear(3, 2)
+    optimizer = build_optimizer(layer, TrainConfig(fused=then), lr=1.0)
+    layer(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    saved = optimizer.state_dict()
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        layer = torch.nn.Linear(3, 2, device="cuda")
+        optimizer = build_optimizer(layer, TrainConfig(fused=now), lr=1.0, device=torch.device("cuda"))
+        load_optimizer(optimizer, saved, "adamw", TrainConfig(fused=now), Path("run"))
+    for state in optimizer.state.values():
+        assert state["exp_avg"].device.type == "cuda"
+        assert state["step"].device.type == ("cuda" if now else "cpu")
