@@ -29,21 +29,23 @@ class CudaCopier:
         self.device = device
         self.stream = torch.cuda.Stream(device)
 
-    def start(self, batch: Batch) -> Batch:
+    def start(self, batch: Batch) -> tuple[Batch, torch.cuda.Event]:
         with torch.cuda.stream(self.stream):
-            return {
+            copied = {
                 name: value.to(self.device, non_blocking=True) if name in MOVED else value
                 for name, value in batch.items()
             }
+        return copied, self.stream.record_event()
 
-    def finish(self, started: Batch) -> Batch:
+    def finish(self, started: tuple[Batch, torch.cuda.Event]) -> Batch:
+        copied, done = started
         computing = torch.cuda.current_stream(self.device)
-        computing.wait_stream(self.stream)
+        computing.wait_event(done)  # not for the stream, on which the next batch is being copied already
         for name in MOVED:
-            if name in started:
+            if name in copied:
                 # Its memory belongs to the copying stream, which must not reuse it while the other one reads it.
-                started[name].record_stream(computing)
-        return started
+                copied[name].record_stream(computing)
+        return copied
 
 
 def copier_for(device: torch.device | None) -> Copier | None:
