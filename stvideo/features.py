@@ -12,7 +12,7 @@ from safetensors.numpy import save
 from torch import Tensor
 from tqdm import tqdm
 
-from stvideo.data.decode import Readable, open_video
+from stvideo.data.decode import Readable, open_video, seconds_at
 from stvideo.errors import StvideoError
 from stvideo.files import replacing
 from stvideo.inference import Predictor
@@ -67,11 +67,10 @@ def of_windows(video: Readable, predictor: Predictor, name: str = "") -> dict[st
         extract(predictor.model, predictor.read_clip(video, window.indices), kind)
         for window in tqdm(windows, unit="window", desc=name, leave=False, disable=None)
     ]
-    end = video.info.duration
     return {
         **{key: np.stack([part[key] for part in parts]) for key in parts[0]},
         "frames": np.stack([window.indices for window in windows]),
-        "seconds": np.array([[w.begin / video.info.fps, min(w.end / video.info.fps, end)] for w in windows]),
+        "seconds": seconds_at(video, np.array([(window.begin, window.end) for window in windows])),
     }
 
 

@@ -34,7 +34,7 @@ from typing import Any
 
 from stvideo import cli
 from stvideo.config import PredictConfig
-from stvideo.data.decode import open_video
+from stvideo.data.decode import open_video, seconds_at
 from stvideo.data.protocols import find_protocol
 from stvideo.drawing.bars import text_bars
 from stvideo.errors import StvideoError, nearest
@@ -82,7 +82,7 @@ def predict(path: Path, predictor: Predictor, as_json: bool) -> None:
     """Print the most probable classes of one video; raises `StvideoError` if it cannot be read."""
     views = predictor.config.predict.views
     with open_video(path, predictor.data.decoder, predictor.data.timeout) as video:
-        duration = video.info.duration
+        duration = float(seconds_at(video, [video.num_frames])[0])
         short = predictor.repeats(video.info)
         scores = predictor.score(video, views)
     best = predictor.top(scores, predictor.config.top_k)

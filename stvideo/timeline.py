@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from stvideo.data.decode import Readable, VideoInfo, open_video
+from stvideo.data.decode import Readable, VideoInfo, open_video, seconds_at
 from stvideo.drawing.plots import plot_timeline
 from stvideo.errors import StvideoError
 from stvideo.files import write_atomically
@@ -27,12 +27,14 @@ def save_timeline(path: Path, predictor: Predictor, folder: Path, name: str) -> 
         info = video.info
         windows = timeline_windows(predictor, info)
         scores = score_windows(video, predictor, windows, path.name)
-    summary = describe(predictor, path, info, windows, scores)
+        starts = seconds_at(video, [window.start for window in windows])
+        summary = describe(predictor, path, video, windows, scores)
     json_path, plot_path = folder / f"{name}_timeline.json", folder / f"{name}_timeline.png"
-    starts = np.array([w.start for w in windows]) / info.fps
     try:
         write_atomically(json_path, json.dumps(summary, indent=1) + "\n")
-        plot_timeline(plot_path, path.name, starts, info.duration, scores, predictor.classes, predictor.config.top_k)
+        plot_timeline(
+            plot_path, path.name, starts, summary["seconds"], scores, predictor.classes, predictor.config.top_k
+        )
     except OSError as error:
         raise StvideoError(f"{folder}: cannot be written: {error.strerror or error}") from None
     return [json_path, plot_path]
@@ -56,25 +58,25 @@ def score_windows(video: Readable, predictor: Predictor, windows: list[Window], 
 
 
 def describe(
-    predictor: Predictor, path: Path, info: VideoInfo, windows: list[Window], scores: NDArray[np.float32]
+    predictor: Predictor, path: Path, video: Readable, windows: list[Window], scores: NDArray[np.float32]
 ) -> dict[str, Any]:
     """What the JSON file says. Times in seconds; ``start`` to ``end`` is what the window reaches over."""
-    end = info.duration
+    spans = np.array([(window.begin, window.end) for window in windows])
     return {
         "video": str(path),
-        "seconds": round(end, 3),
-        "fps": info.fps,
+        "seconds": round(float(seconds_at(video, [video.num_frames])[0]), 3),
+        "fps": video.fps,
         "model": predictor.name,
         "windows": [
             {
-                "start": round(window.begin / info.fps, 3),
-                "end": round(min(window.end / info.fps, end), 3),
+                "start": round(start, 3),
+                "end": round(end, 3),
                 "frames": [int(i) for i in window.indices],
                 "top": [
                     {"class": name, "probability": round(probability, 6)}
                     for name, probability in predictor.top(row, predictor.config.top_k)
                 ],
             }
-            for window, row in zip(windows, scores, strict=True)
+            for window, (start, end), row in zip(windows, seconds_at(video, spans).tolist(), scores, strict=True)
         ],
     }

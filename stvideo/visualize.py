@@ -39,7 +39,7 @@ from tqdm import tqdm
 
 from stvideo import cli
 from stvideo.config import VisualizeConfig
-from stvideo.data.decode import Readable, VideoInfo, open_video
+from stvideo.data.decode import Readable, VideoInfo, open_video, seconds_at
 from stvideo.drawing.encode import GifWriter, VideoWriter
 from stvideo.drawing.geometry import Crop, fit
 from stvideo.drawing.overlay import FramePainter
@@ -87,7 +87,8 @@ def visualize(path: Path, predictor: Predictor, output: Path, name: str) -> None
         predictions = predictor.top(probabilities, predictor.config.top_k)
         if "png" in targets or "html" in targets:
             frames = video.read([int(i) for i in indices], size=_shrunk(info, *FRAME_BOX)).numpy()
-            write_clip(targets, frames, states, predictions, predictor, info, path.name, indices)
+            seconds = seconds_at(video, indices)
+            write_clip(targets, frames, states, predictions, predictor, info, path.name, indices, seconds)
         if "mp4" in targets or "gif" in targets:
             gaps = write_overlay(video, info, predictor, targets.get("mp4"), targets.get("gif"))
     best = f"{predictions[0][0]} {predictions[0][1]:.1%}" if predictions else predictor.name
@@ -129,11 +130,12 @@ def write_clip(
     info: VideoInfo,
     title: str,
     indices: NDArray[np.int64],
+    seconds: NDArray[np.float64],
 ) -> None:
     """Write the sheet and the page of one clip, as far as ``targets`` has them."""
     crop = predictor.crop(info.width, info.height)
     subtitle = _describe(predictor, info, indices)
-    labels = [f"frame {i} · {i / info.fps:.2f} s" for i in indices]
+    labels = [f"frame {i} · {second:.2f} s" for i, second in zip(indices, seconds, strict=True)]
     written = targets.get("png")
     try:
         if "png" in targets:

@@ -21,6 +21,7 @@ from stvideo.inference import load_predictor
 from stvideo.predict import main
 from tests.painted_videos import painted_frames, write_video
 from tests.steered import CLASSES, preprocess, save_random_model
+from tests.video_files import encode_video, numbered_frames
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +118,19 @@ def test_timeline(clips, model, capsys):
     assert windows[0]["frames"] == [0, 2, 4, 7] and windows[-1]["frames"][-1] == 29
     assert Image.open("out/one_timeline.png").width > 1000
     assert sorted(p.name for p in Path("out").iterdir()) == ["one_timeline.json", "one_timeline.png"]
+
+
+def test_times_are_those_of_the_frames_where_the_rate_varies(clips, model, capsys):
+    times = [*range(0, 800, 100), *range(60_000, 61_600, 200)]  # 8 frames in the first second, 8 after a minute
+    encode_video(clips / "varies.mkv", numbered_frames(16), times=times)
+    arguments = ["clips/varies.mkv", f"checkpoint={model}"]
+    assert main([*arguments, "--json"]) == 0
+    assert json_lines(capsys.readouterr().out)[0]["seconds"] == pytest.approx(61.4, abs=0.1)
+    assert main([*arguments, "--timeline", "output=out"]) == 0
+    timeline = json.loads(Path("out/varies_timeline.json").read_text())
+    assert timeline["seconds"] == pytest.approx(61.4, abs=0.1)
+    spans = [(w["start"], w["end"]) for w in timeline["windows"]]
+    assert spans[0] == (0, 60) and spans[-1] == (60, timeline["seconds"])
 
 
 def test_timeline_windows_of_a_model_that_samples_segments(clips, model, capsys):

@@ -202,6 +202,12 @@ def open_video(
     return video
 
 
+def seconds_at(video: Readable, places: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Seconds at which ``places`` in a video, counted in frames and parts of them, are shown; it may vary its rate."""
+    times = video.times
+    return np.interp(places, np.arange(len(times) + 1), [*times, times[-1] + 1 / video.fps])
+
+
 def probe(path: str | Path) -> VideoInfo:
     """What is known of a video file; raises `UnreadableVideo`."""
     with open_video(path) as video:
