@@ -85,7 +85,8 @@ def draw_budgets(model: nn.Module, seed: int, step: int) -> None:
 
     The draw is a function of ``seed`` and ``step`` alone, so that all processes agree and a resumed run repeats it.
     """
-    generator = torch.Generator().manual_seed((seed * 1_000_003 + step) * 65_537 + 65_536)  # no process's own draws
+    own = (seed * 1_000_003 + step) * 65_537 + 65_536  # that of no process
+    generator = torch.Generator().manual_seed(own % 2**64)
     for reduction in getattr(model, "reductions", {}).values():
         reduction.draw_budget(generator)
 

@@ -29,7 +29,7 @@ class ClipPreparer:
 
     def seed(self, seed: int) -> None:
         """Make the mixing of this step a function of ``seed``."""
-        self.generator.manual_seed(seed)
+        self.generator.manual_seed(seed % 2**64)
 
     def clip(self, batch: dict[str, Tensor]) -> Tensor:
         """(B, 3, T, H, W) float, normalised."""

@@ -47,7 +47,7 @@ def seed_step(seed: int, step: int, rank: int) -> None:
 
     A resumed run therefore draws what the uninterrupted one would have, without any stored generator state.
     """
-    torch.manual_seed((seed * 1_000_003 + step) * 65_537 + rank)
+    torch.manual_seed(((seed * 1_000_003 + step) * 65_537 + rank) % 2**64)
 
 
 def take_step(

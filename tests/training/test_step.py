@@ -5,11 +5,26 @@ import torch
 from accelerate import Accelerator
 
 import stvideo
-from stvideo.config import load_config
+from stvideo.config import DataConfig, load_config
+from stvideo.reduction.budget import draw_budgets
 from stvideo.training.build import build_networks
+from stvideo.training.checks import LARGEST_SEED
+from stvideo.training.clips import ClipPreparer
 from stvideo.training.distill import TrainingLoss
 from stvideo.training.sharding import gradient_norm
-from stvideo.training.step import take_step
+from stvideo.training.step import seed_step, take_step
+
+
+def test_every_seed_that_is_allowed_can_be_drawn_from():
+    draws = []
+    for seed in (LARGEST_SEED - 1, LARGEST_SEED):
+        for step in (0, 10_000_000):
+            seed_step(seed, step, rank=63)
+            draws.append(torch.rand(()).item())
+            draw_budgets(torch.nn.Identity(), seed, step)
+            clips = ClipPreparer(DataConfig(), torch.device("cpu"), num_classes=2)
+            clips.seed(seed * 1_000_003 + step)  # as `Session.seed` calls it
+    assert len(set(draws)) == 4
 
 
 @pytest.mark.parametrize("limit", [None, 0.5])
