@@ -189,6 +189,8 @@ class Session:
         """Times the computing of one step."""
         started = time.perf_counter()
         yield
+        if self.accelerator.device.type == "cuda":
+            torch.cuda.synchronize(self.accelerator.device)  # the update and the moving average are still running
         self.speed.add(time.perf_counter() - started, self.global_batch)
 
     def average_weights(self) -> None:
