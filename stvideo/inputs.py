@@ -37,7 +37,7 @@ def collect_videos(arguments: Sequence[str], command: str, stdin: Iterable[str] 
     Raises:
         StvideoError: nothing was given, or a folder, pattern or list holds no video.
     """
-    if not arguments:
+    if not arguments or "" in arguments:  # an empty one would stand for all of this folder
         raise StvideoError(
             f"no video given; example: python -m stvideo.{command} video.mp4 checkpoint=runs/x"
             " (files, folders, patterns, or - for a list on standard input)"
@@ -46,7 +46,7 @@ def collect_videos(arguments: Sequence[str], command: str, stdin: Iterable[str] 
     for argument in arguments:
         path = Path(argument)
         if argument == "-":
-            lines = [line.strip() for line in (_standard_input() if stdin is None else stdin)]
+            lines = _standard_input() if stdin is None else [line.strip() for line in stdin]
             more = [Path(line) for line in lines if line]
             if not more:
                 raise StvideoError("standard input: no video path in it; '-' reads one path per line")
@@ -72,7 +72,9 @@ def _standard_input() -> list[str]:
     """
     content = sys.stdin.buffer.read() if isinstance(sys.stdin, TextIOWrapper) else sys.stdin.read().encode()
     content = content.removeprefix(BOM_UTF8)
-    return [os.fsdecode(line) for line in (content.split(b"\0") if b"\0" in content else content.splitlines())]
+    if b"\0" in content:
+        return [os.fsdecode(name) for name in content.split(b"\0")]
+    return [os.fsdecode(line).strip() for line in content.splitlines()]
 
 
 def _videos_in(folder: Path) -> list[Path]:

@@ -88,7 +88,8 @@ def visualize(path: Path, predictor: Predictor, output: Path, name: str) -> None
         if "png" in targets or "html" in targets:
             frames = video.read([int(i) for i in indices], size=_shrunk(info, *FRAME_BOX)).numpy()
             seconds = seconds_at(video, indices)
-            write_clip(targets, frames, states, predictions, predictor, info, path.name, indices, seconds)
+            title = cli.in_one_line(path.name)
+            write_clip(targets, frames, states, predictions, predictor, info, title, indices, seconds)
         if "mp4" in targets or "gif" in targets:
             gaps = write_overlay(video, info, predictor, targets.get("mp4"), targets.get("gif"))
     best = f"{predictions[0][0]} {predictions[0][1]:.1%}" if predictions else predictor.name

@@ -43,7 +43,8 @@ def test_files_folders_patterns_and_lists(tree):
     [
         (b"\xef\xbb\xbfa.mp4\r\nb c.mp4\r\n", ["a.mp4", "b c.mp4"]),
         (b"caf\xe9.mp4\n", ["caf\udce9.mp4"]),
-        (b"new\nline.mp4\0a.mp4\0", ["new\nline.mp4", "a.mp4"]),
+        (b"new\nline.mp4\0a.mp4\0 b \0", ["new\nline.mp4", "a.mp4", " b "]),
+        (b"  a.mp4 \n", ["a.mp4"]),
     ],
 )
 def test_lists_of_other_systems_and_names_in_any_bytes(monkeypatch, content, found):
@@ -70,7 +71,12 @@ def test_long_names_leave_room_for_what_is_appended():
 
 @pytest.mark.parametrize(
     "arguments,message",
-    [([], "no video given"), (["deep/none*"], "no file matches"), (["-"], "standard input: no video path")],
+    [
+        ([], "no video given"),
+        (["a.mp4", ""], "no video given"),
+        (["deep/none*"], "no file matches"),
+        (["-"], "standard input: no video path"),
+    ],
 )
 def test_nothing_found_is_an_error(tree, arguments, message):
     with pytest.raises(StvideoError, match=message):

@@ -1,5 +1,6 @@
 """From a video file to pictures: the patch that the model kept is lit at its place and time, and nowhere else."""
 
+import os
 import re
 import subprocess
 import sys
@@ -146,6 +147,14 @@ def test_one_frame_video(tmp_path, brightest):
     video = write_video(tmp_path / "clip.mp4", painted_frames(1, 64, 48, (0, 1, 2)))
     assert main([str(video), f"checkpoint={brightest}", f"output={tmp_path}"]) == 0
     assert len(decode(tmp_path / "clip_tokens.mp4")) == 1
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.mp4", b"new\nline.mp4"])
+def test_names_in_any_bytes(tmp_path, brightest, name):
+    write_video(tmp_path / "clip.mp4", painted_frames(2, 64, 48, (0, 1, 2)))
+    (tmp_path / "clip.mp4").rename(tmp_path / os.fsdecode(name))
+    assert main([str(tmp_path), f"checkpoint={brightest}", f"output={tmp_path}/out"]) == 0
+    assert len(list((tmp_path / "out").iterdir())) == 3
 
 
 def test_videos_of_the_same_name_do_not_overwrite_each_other(tmp_path, brightest):
