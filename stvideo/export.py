@@ -37,6 +37,8 @@ TOLERANCE = 1e-4
 CHECKED_BATCHES = (1, 3)  # neither is the number of clips that the program is traced with
 LARGEST_FILE = 2**31 - 2**20  # bytes; protobuf ends at 2 GiB, so that larger weights stand in a file beside it
 WEIGHTS_SUFFIX = ".data"
+MOST_FRAMES = 65535
+"""Of all clips of a call together: beyond it CUDA computes batch norm otherwise, which would be another program."""
 
 
 def export_program(model: nn.Module) -> torch.export.ExportedProgram:
@@ -61,7 +63,8 @@ def export_program(model: nn.Module) -> torch.export.ExportedProgram:
     # Two clips: a program traced with one would be for one clip only.
     clips = torch.zeros(2, *shape[1:], device=parameter.device, dtype=parameter.dtype)
     with torch.no_grad():
-        return torch.export.export(model, (clips,), dynamic_shapes=({0: torch.export.Dim(BATCH)},))
+        batch = torch.export.Dim(BATCH, max=MOST_FRAMES // shape[2])
+        return torch.export.export(model, (clips,), dynamic_shapes=({0: batch},))
 
 
 def export_onnx(model: nn.Module, path: str | Path, metadata: Mapping[str, Any] | None = None) -> list[Path]:

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import stvideo
 from stvideo import StvideoError, export
@@ -39,6 +40,18 @@ def differences(model, other):
 def test_a_program_equals_the_model(case):
     model = CASES[case]()
     assert max(differences(model, export_program(model).module())) <= 1e-5
+
+
+@cases("evit divided", "stgm divided", "evit lvvit", "stvit swin")
+def test_a_model_on_a_gpu_exports_for_any_number_of_clips(case):
+    """Tensors without memory stand in for those of a GPU; shapes, devices and guards are worked out all the same."""
+    model = CASES[case]()
+    frames = model.num_frames
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model._apply(lambda weight: torch.empty(weight.shape, dtype=weight.dtype, device="cuda"))
+        program = export_program(model)
+    (limits,) = program.range_constraints.values()
+    assert (limits.lower, limits.upper) == (0, export.MOST_FRAMES // frames)
 
 
 @cases("evit frame, then stgm", "stvit video swin", "stvitr swin")
