@@ -114,8 +114,8 @@ def check_settings(settings: PredictConfig) -> None:
     find_protocol(settings.views)
     for key in ("window_seconds", "hop_seconds"):
         value = getattr(settings, key)
-        if value is not None and not value > 0:
-            raise StvideoError(f"predict.{key}={value}: expected a number of seconds above 0")
+        if value is not None and not 0 < value < float("inf"):
+            raise StvideoError(f"predict.{key}={value}: expected a finite number of seconds above 0")
     for key, choices in (("features", FEATURES), ("feature_format", FORMATS)):
         value = getattr(settings, key)
         if value is not None and value not in choices:

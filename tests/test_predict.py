@@ -179,6 +179,7 @@ def test_features_of_every_window(clips, model, kind, shape, capsys):
         (["clips", "predict.features=clip"], "output= is missing"),
         (["clips", "--timeline"], "output= is missing"),
         (["clips", "--timeline", "predict.hop_seconds=0", "output=out"], "above 0"),
+        (["clips", "--timeline", "predict.window_seconds=.inf", "output=out"], "finite number of seconds above 0"),
         (["camera:0", "clips"], "alone"),
         (["camera:0", "--timeline"], "has no end"),
         (["none.mp4"], "none.mp4"),
