@@ -139,6 +139,9 @@ def main(argv: list[str] | None = None) -> int:
     report = compare_switches(path, base, settings, extra)
     if settings.processes:
         own_step = [text for text in arguments if not text.startswith("+")]
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()  # what this process keeps of the GPU is wanted by those that it starts
         report.sections.append(time_launches(own_step, settings.processes, settings.threads))
         report.notes.append("launches run one after the other, each with the default step; their speeds are medians")
     if os.environ.get("RANK", "0") == "0":

@@ -27,7 +27,8 @@ def optimize_for_inference(model: nn.Module, *, dtype: torch.dtype | None = None
         dtype: of the weights and of the arithmetic, e.g. ``torch.bfloat16``; clips may stay float32, and the logits
             come in this type. None leaves it.
         compile: also ``torch.compile`` it, without rearranged weights; the first call with a new clip shape takes a
-            minute or so. On a CPU the default is faster for most models; on a GPU compiling is what small batches need.
+            minute or so. On a CPU the default is faster for most models; on a GPU compiling is what small batches need,
+            and the logits of a call are overwritten by the next one: clone what is to be kept.
 
     Returns:
         The copy, in evaluation mode, without gradients.
