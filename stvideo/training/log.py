@@ -96,13 +96,21 @@ class TrainingLog:
         """Record something that happened: a resume, a skipped step, a signal."""
         self._write({"kind": "event", "step": step, "event": what, **values}, step)
 
-    def close(self) -> None:
-        """Flush and close everything."""
+    def close(self, together: bool = True) -> None:
+        """Flush and close everything, and with all processes ``together`` their group.
+
+        A process that ends alone must leave the group as it is: closing it waits for the others under NCCL, and they
+        for this one, so that its message would not be seen.
+        """
         if self.bar is not None:
             self.bar.close()
         if self.file is not None:
             self.file.close()
-        self.accelerator.end_training()
+        if together:
+            self.accelerator.end_training()
+        else:
+            for tracker in self.accelerator.trackers:
+                tracker.finish()
 
     def _write(self, record: dict[str, Any], step: int) -> None:
         if self.file is not None:

@@ -355,7 +355,7 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.log is not None:
-            self.log.close()
+            self.log.close(together=error is None)
         explained = explain(error, self) if isinstance(error, RuntimeError | OSError | MemoryError) else None
         if explained is not None:
             raise explained from error

@@ -6,8 +6,15 @@ import shutil
 import subprocess
 
 import pytest
+import torch
+from accelerate import Accelerator
 
+from stvideo.config import load_config
 from stvideo.training.checkpoint import check_checkpoint
+from stvideo.training.log import TrainingLog
+from stvideo.training.run_folder import RunFolder
+from stvideo.training.session import Session
+from stvideo.training.signals import StopSignal
 from tests.tiny_runs import TINY, config_file, make_data, read_log, run_here
 
 
@@ -126,3 +133,18 @@ def test_a_checkpoint_moved_and_not_yet_replaced_is_found_again(data, config, tm
     final.rename(final.with_name(f".old-{final.name}"))
     assert run_here("train", *arguments, "train.max_steps=3") == 0
     assert "step-00000002" in read_log(tmp_path, "event")[-2]["checkpoint"]
+
+
+def test_a_process_that_fails_leaves_the_group_open(tmp_path):
+    """Closing it waits for the others, who wait for this one: what went wrong would be told after the time-out."""
+    config, run, accelerator = load_config(overrides=["train.trackers=[]"]), RunFolder(tmp_path), Accelerator(cpu=True)
+    session = Session(config, run, accelerator, StopSignal())
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        for error, is_open in ((ValueError("no such thing"), True), (None, False)):
+            session.log = TrainingLog(run, accelerator, config, step=0, total_steps=1)
+            session.__exit__(type(error) if error else None, error, None)
+            assert torch.distributed.is_initialized() == is_open
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
