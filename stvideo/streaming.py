@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from stvideo import cli
+from stvideo.data.display import Display, quarter_turns
 from stvideo.errors import StvideoError
 from stvideo.inference import Predictor
 
@@ -62,6 +63,7 @@ class LiveSource:
         self._frames: deque[LiveFrame] = deque()
         self._changed = threading.Condition()
         self._ended = self._stopping = False
+        self._display = Display()
         self._container = _open(source)
         self._stream = self._container.streams.video[0]
         self._thread = threading.Thread(target=self._read, name="live source", daemon=True)
@@ -118,10 +120,9 @@ class LiveSource:
 
     def _pixels(self, frame: Any) -> NDArray[np.uint8]:
         scale = min(1.0, self.short_side / min(frame.width, frame.height))
-        width, height = max(1, round(frame.width * scale)), max(1, round(frame.height * scale))
-        pixels = frame.reformat(width=width, height=height, format="rgb24").to_ndarray()
-        turns = int(getattr(frame, "rotation", 0) or 0) // 90
-        return np.ascontiguousarray(np.rot90(pixels, turns)) if turns % 4 else pixels
+        height, width = max(1, round(frame.height * scale)), max(1, round(frame.width * scale))
+        size = (width, height) if quarter_turns(frame) % 2 else (height, width)
+        return np.ascontiguousarray(self._display.rgb(frame, size))
 
     def _keep(self, frame: LiveFrame) -> None:
         with self._changed:

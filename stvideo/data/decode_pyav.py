@@ -6,7 +6,6 @@ And frames that neither are wanted nor serve as a reference for others (most B-f
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import av
 import numpy as np
 
+from stvideo.data.display import Display, quarter_turns
 from stvideo.data.packets import DAMAGE, PacketIndex, UnreadableVideo, one_line, open_container
 from stvideo.data.watchdog import Allowance
 
@@ -27,6 +27,7 @@ class PyavReader:
     def __init__(self, path: str | Path, container: Any, stream: Any, index: PacketIndex, timeout: float) -> None:
         self.path, self.container, self.stream, self.index = path, container, stream, index
         self.allowance = Allowance(timeout)
+        self.display = Display(index.pixel_size)
 
     def read(self, indices: Sequence[int], size: tuple[int, int] | None) -> np.ndarray:
         """Frames ``indices`` as uint8 (T, H, W, 3); ``size`` is (height, width) as displayed."""
@@ -53,7 +54,7 @@ class PyavReader:
         for group, targets in sorted(groups.items()):
             for frame in self._decode_from(group, targets):
                 if frame.pts in targets and not frame.is_corrupt:
-                    found[frame.pts] = to_array(frame, size, self.index.pixel_size)
+                    found[frame.pts] = self.display.rgb(frame, size)
                     if targets <= found.keys():
                         break
         return found
@@ -110,7 +111,7 @@ class PyavReader:
         try:
             for number, frame in frames_in_order(container, stream, self.index, self._check_time):
                 if number in wanted and not frame.is_corrupt:
-                    found[number] = to_array(frame, size, self.index.pixel_size)
+                    found[number] = self.display.rgb(frame, size)
                 if len(found) == len(wanted) or (not self.index.timed and number >= last):
                     return found
         except av.error.EOFError:
@@ -168,33 +169,3 @@ def _first_rotation(path: str | Path, container: Any, stream: Any) -> int:
     except DAMAGE as error:
         raise UnreadableVideo(path, one_line(error)) from None
     raise UnreadableVideo(path, "no frame can be decoded")
-
-
-def quarter_turns(frame: Any) -> int:
-    """How often a frame has to be turned by 90 degrees counter-clockwise for display."""
-    return round(frame.rotation / 90) % 4
-
-
-def is_mirrored(frame: Any) -> bool:
-    """Whether a frame has to be flipped top to bottom for display, before it is turned."""
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    if matrix is None:
-        return False
-    a, b, _, c, d = struct.unpack("=5i", bytes(matrix)[:20])
-    return bool(a * d < b * c)
-
-
-def to_array(frame: Any, size: tuple[int, int] | None, stored: tuple[int, int]) -> np.ndarray:
-    """RGB uint8 (H, W, 3) as displayed, scaled to ``size`` = (height, width) while converting.
-
-    Without ``size`` the video's own ``stored`` = (width, height) holds, for frames of another size in it, too.
-    """
-    turns = quarter_turns(frame)
-    if size is None and (frame.width, frame.height) == stored:
-        pixels = frame.to_ndarray(format="rgb24")
-    else:
-        height, width = stored[::-1] if size is None else size if turns % 2 == 0 else size[::-1]
-        pixels = frame.reformat(width=width, height=height, format="rgb24", interpolation="BILINEAR").to_ndarray()
-    if is_mirrored(frame):
-        pixels = pixels[::-1]
-    return np.rot90(pixels, turns) if turns else pixels

@@ -15,7 +15,8 @@ import av
 import numpy as np
 
 from stvideo.data.decode import Video, decord_installed
-from stvideo.data.decode_pyav import frames_in_order, quarter_turns, to_array
+from stvideo.data.decode_pyav import frames_in_order
+from stvideo.data.display import Display, quarter_turns
 from stvideo.data.images import IMAGE_SUFFIXES, StillImage
 from stvideo.data.manifest import Entry
 from stvideo.data.packets import DAMAGE, PacketIndex, UnreadableVideo, index_packets, one_line, open_container
@@ -211,6 +212,7 @@ def sampled_clips(index: PacketIndex) -> list[list[int]]:
 def _decode_all(path: Path, index: PacketIndex, wanted: set[int], report: Report) -> _Decoded:
     whole = np.zeros(index.num_frames, dtype=bool)
     pixels: dict[int, np.ndarray] = {}
+    display = Display(index.pixel_size)
     rotation: int | None = None
     problem: str | None = None
     started = time.monotonic()
@@ -222,7 +224,7 @@ def _decode_all(path: Path, index: PacketIndex, wanted: set[int], report: Report
                 continue
             whole[number] = True
             if number in wanted:
-                pixels[number] = _thinned(to_array(frame, None, index.pixel_size))
+                pixels[number] = _thinned(display.rgb(frame))
     except av.error.EOFError:
         pass
     except DAMAGE as error:

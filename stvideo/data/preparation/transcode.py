@@ -16,7 +16,8 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange
 
-from stvideo.data.decode_pyav import frames_in_order, is_mirrored, quarter_turns
+from stvideo.data.decode_pyav import frames_in_order
+from stvideo.data.display import Display, quarter_turns
 from stvideo.data.packets import DAMAGE, PacketIndex, UnreadableVideo, index_packets, one_line, open_container
 from stvideo.data.preparation.inspection import USABLE_SHARE, promised_frames, shortened
 from stvideo.data.preparation.jobs import Failure, Report
@@ -140,6 +141,7 @@ def _encode(frames: _Frames, source: Any, index: PacketIndex, target: Path, reci
     time_base = source.time_base if index.timed and source.time_base else 1 / rate
     ticks = index.pts - index.pts[0] if index.timed else np.arange(index.num_frames)
     durations = _durations(ticks, float(1 / (rate * time_base)))
+    display = Display()
     stream: Any = None
     width = height = written = 0
 
@@ -157,7 +159,7 @@ def _encode(frames: _Frames, source: Any, index: PacketIndex, target: Path, reci
                 width, height = target_size(*shown, recipe.short_side)
                 stream = _add_stream(container, rate, time_base, (width, height), recipe)
                 _keep_colors(source.codec_context, stream.codec_context)
-            picture = _scaled_and_turned(frame, turns, (width, height))
+            picture = _scaled_and_turned(display, frame, turns, (width, height))
             picture.pict_type = av.video.frame.PictureType.NONE  # what the source's encoder chose
             picture.time_base = time_base
             picture.pts = int(ticks[frames.count - 1])
@@ -205,16 +207,17 @@ def _keep_colors(source: Any, target: Any) -> None:
         target.color_range = ColorRange.MPEG
 
 
-def _scaled_and_turned(original: Any, turns: int, size: tuple[int, int]) -> Any:
+def _scaled_and_turned(display: Display, original: Any, turns: int, size: tuple[int, int]) -> Any:
     width, height = size if turns % 2 == 0 else size[::-1]
-    frame = original.reformat(
+    frame = display.reformat(
+        original,
         width=width,
         height=height,
         format="yuv420p",
         interpolation="BICUBIC",
         dst_color_range=ColorRange.MPEG if original.color_range == ColorRange.JPEG else None,
     )
-    flip = -1 if is_mirrored(original) else 1
+    flip = -1 if display.is_mirrored(original) else 1
     if not turns and flip == 1:
         return frame
     planes = frame.to_ndarray().ravel()
