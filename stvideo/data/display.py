@@ -12,8 +12,8 @@ from av.video.reformatter import VideoReformatter
 class Display:
     """Converts the decoded frames of one video, in this thread.
 
-    PyAV's frames convert themselves as well, but each with threads of its own, one per core, whose start and end take
-    up to a hundred times as long as the conversion; and they end badly if a forked process inherits them.
+    PyAV's frames convert themselves as well, but each with threads of its own, one per core, whose start and end may
+    take far longer than the conversion, and which a forked process must not inherit.
     """
 
     def __init__(self, stored: tuple[int, int] | None = None) -> None:
