@@ -204,6 +204,7 @@ def compare_switches(path: str | None, base: list[str], settings: Settings, extr
     if first is None:  # no switch could run
         first = measure(stepper, None, settings.rounds)
     assert first is not None
+    stepper.accelerator.end_training()  # all processes close their group together, or NCCL warns at exit
     machine = describe_machine(stepper.device)
     left_out = f"; the teacher {teacher} is left out" if teacher else ""
     notes = [
