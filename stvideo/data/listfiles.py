@@ -103,6 +103,8 @@ def read_json(path: Path) -> Any:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise StvideoError(f"{path}:{error.lineno}: not valid JSON ({error.msg})") from None
+    except (RecursionError, ValueError) as error:  # nested too deeply, or a number without end
+        raise StvideoError(f"{path}: not JSON that can be read ({error})") from None
 
 
 def read_text(path: Path) -> str:

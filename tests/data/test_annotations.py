@@ -279,6 +279,7 @@ def test_something_something_json(something):
         ("[]", "JSON list"),
         ("{}", "JSON list"),
         ("[1,\n}", r"train\.json:2: not valid JSON"),
+        ("[" * 100_000, r"train\.json: not JSON that can be read"),
         (json.dumps([entry(9), {"id": "9"}]), "entry 1.*test split"),
         (json.dumps([entry(9, "Holdin [something]")]), "entry 0.*did you mean 'Holding something'"),
         (json.dumps([entry(11)]), "none of its 1 videos"),

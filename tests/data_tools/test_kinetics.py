@@ -85,6 +85,7 @@ def test_every_layout_is_found(tmp_path, ann, files):
         f"YouTube ID,Time Start,Time End,Label,Subset\n{C},12,22,zumba,training\n",
         f"#youtube_id,start_time,end_time,class_label\n{C},12,22,zumba\n",
         f"zumba,{C},12,22,train,0\n",
+        f"{HEADING}\n   \n,,,,,\nzumba,{C},12,22,train,0\n",
     ],
 )
 def test_headings_of_every_release(tmp_path, text):
@@ -258,6 +259,14 @@ def test_bad_annotations_are_named_by_line(tmp_path, text, message):
     touch(tmp_path / "k", f"{A}.mp4")
     with pytest.raises(StvideoError, match=message):
         run(tmp_path, tmp_path / "train.csv", f"classes={tmp_path / 'classes.txt'}")
+    assert not (tmp_path / "lists").exists()
+
+
+def test_class_names_that_no_line_holds_are_refused(tmp_path):
+    write(tmp_path / "train.csv", f'{HEADING}"two\nlines",{A},5,15,train,0\nzumba,{B},5,15,train,0\n')
+    touch(tmp_path / "k", f"{A}.mp4")
+    with pytest.raises(StvideoError, match=r"class name 'two\\nlines'"):
+        run(tmp_path, tmp_path / "train.csv")
     assert not (tmp_path / "lists").exists()
 
 

@@ -96,7 +96,7 @@ def _csv_rows(path: Path) -> Iterator[_Row]:
     skipped = 1 if rows is lines else 0
     reader = csv.reader(rows)
     for row in reader:
-        if not row:
+        if not "".join(row).strip():  # a blank line, or one of separators only, as spreadsheets leave them
             continue
         line = reader.line_num + skipped
         if len(row) != len(heading):

@@ -66,6 +66,9 @@ def write_splits(splits: Mapping[str, Join], classes: Sequence[str], on_disk: On
             f"root={root}: none of the {wanted} annotated videos is among its {len(on_disk.files)} video files"
             f" (e.g. {on_disk.extra()[0] if on_disk.extra() else 'none'})"
         )
+    odd = next((name for name in classes if name.strip().splitlines() != [name]), None)
+    if odd is not None:
+        raise StvideoError(f"class name {odd!r}: a line of classes.txt cannot hold it; rename the class")
     numbers = {name: number for number, name in enumerate(classes)}
     texts: dict[Path, str] = {}
     lists: dict[str, Path] = {}
