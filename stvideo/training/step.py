@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from stvideo.memory import is_out_of_memory
 from stvideo.training.memory import MicroBatches
 from stvideo.training.sharding import gradient_norm
 
@@ -80,8 +81,8 @@ def take_step(
         try:
             size = micro_batches.size if micro_batches else None
             result = _accumulate(accelerator, model, criterion, batches, prepare, size)
-        except torch.OutOfMemoryError:
-            if micro_batches is None:
+        except (RuntimeError, MemoryError) as error:  # not always torch.OutOfMemoryError: cuBLAS has one of its own
+            if micro_batches is None or not is_out_of_memory(error):
                 raise
         # Outside of the handler, whose traceback keeps the activations alive.
         if micro_batches is not None and micro_batches.must_repeat(ran_out=result is None):

@@ -13,11 +13,13 @@ from stvideo.models.timesformer import TimeSformer
 
 
 def starve(limit, seen=None, training=True):
-    """A forward pass that raises what CUDA raises; ``seen`` collects the batch sizes that fitted."""
+    """A forward pass that raises what torch does, of two clips what cuBLAS does; ``seen`` collects sizes that fitted."""
     forward = TimeSformer.forward
 
     def starved(self, clip, *arguments, **options):
         if self.training == training and clip.device.type != "meta":
+            if len(clip) > limit and len(clip) == 2:
+                raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
             if len(clip) > limit:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
             if seen is not None:
