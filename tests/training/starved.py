@@ -13,7 +13,7 @@ from stvideo.models.timesformer import TimeSformer
 
 
 def starve(limit, seen=None, training=True):
-    """A forward pass that raises what torch does, of two clips what cuBLAS does; ``seen`` collects sizes that fitted."""
+    """A forward pass that raises what torch does, of two clips what cuBLAS does; ``seen`` gets the sizes that fit."""
     forward = TimeSformer.forward
 
     def starved(self, clip, *arguments, **options):
