@@ -135,6 +135,19 @@ def cut_without_encoding(source: Path, target: Path, first_frame: int, last_fram
     return target
 
 
+def hide_the_start(source: Path, target: Path, frames: int) -> Path:
+    """Copy a file, its first ``frames`` frames hidden by an edit list though all of it is there, as phones trim."""
+    with av.open(str(source)) as reader, av.open(str(target), "w", options={"avoid_negative_ts": "disabled"}) as writer:
+        stream = reader.streams.video[0]
+        copy = writer.add_stream_from_template(stream)
+        packets = [packet for packet in reader.demux(stream) if packet.size]
+        start = sorted(packet.pts for packet in packets)[frames]
+        for packet in packets:
+            packet.pts, packet.dts, packet.stream = packet.pts - start, packet.dts - start, copy
+            writer.mux(packet)
+    return target
+
+
 def repeat_without_encoding(source: Path, target: Path, times: int) -> Path:
     """A long video for little work: the packets of a file without B-frames, ``times`` times in a row."""
     with av.open(str(source)) as reader, av.open(str(target), "w") as writer:

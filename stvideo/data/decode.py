@@ -259,7 +259,7 @@ def decord_installed() -> bool:
 def _read_decord(path: Path, indices: list[int], size: tuple[int, int] | None, num_frames: int) -> np.ndarray:
     try:
         return _decord_frames(path, indices, size, num_frames)
-    except (RuntimeError, _decord.DECORDError) as error:
+    except (RuntimeError, UnicodeEncodeError, _decord.DECORDError) as error:  # it takes names in UTF-8 only
         reason = one_line(error)
     if size is not None and "size must exactly match" in reason:
         # decord cannot scale to some widths (of 24, 48 or 72 pixels, for one).

@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 
 from data_tools.verify import main, verify
+from stvideo.data.decode import decord_installed, open_video, read_frames
 from stvideo.data.manifest import COLUMNS, Entry
 from stvideo.data.preparation.inspection import Job, settle
 from stvideo.data.preparation.jobs import Failure
 from stvideo.errors import StvideoError
 from tests.data_tools.damaged_files import FRAMES, encode, write_bad, write_good, write_partial, write_pipe
 from tests.tiny_runs import environment
-from tests.video_files import SHARED_VIDEOS, repeat_without_encoding
+from tests.video_files import SHARED_VIDEOS, frame_numbers, hide_the_start, repeat_without_encoding
 
 REPOSITORY = Path(__file__).parents[2]
 FILES = 25  # that a stopped run leaves for the next one
@@ -81,6 +82,24 @@ def test_a_damaged_file_counts_as_far_as_it_decodes(seen):
     assert entry.status == "partial" and entry.decoder == "pyav"
     assert FRAMES / 2 < entry.frames < entry.listed == FRAMES
     assert f"only the first {entry.frames} of {FRAMES}" in entry.reason
+
+
+def test_what_an_edit_list_hides_is_no_damage(tmp_path):
+    whole = encode(tmp_path / "whole.mp4")
+    (tmp_path / "root").mkdir()
+    path = hide_the_start(whole, tmp_path / "root" / "trimmed.mp4", 26)
+    with open_video(path) as video:
+        assert frame_numbers(video.read(range(video.num_frames))) == [*range(26, FRAMES)]
+    (entry,) = verify(tmp_path / "root", ["trimmed.mp4"], tmp_path / "manifest.csv", workers=1)
+    assert (entry.frames, entry.listed) == (FRAMES - 26, FRAMES - 26) and entry.status in ("ok", "exact")
+
+
+def test_names_that_decord_cannot_take_are_read_all_the_same(tmp_path):
+    name = os.fsdecode(b"caf\xe9.mp4")
+    encode(tmp_path / "a.mp4", frames=4).rename(tmp_path / name)
+    (entry,) = verify(tmp_path, [name], tmp_path / "manifest.csv", workers=1)
+    assert (entry.frames, entry.decoder) == (4, "pyav") and entry.status in ("ok", "exact")
+    assert len(read_frames(tmp_path / name, [3], decoder="decord" if decord_installed() else "auto")) == 1
 
 
 def test_the_manifest_is_a_table_in_the_order_of_the_list(seen):

@@ -91,8 +91,11 @@ def promised_frames(container: Any, stream: Any, index: PacketIndex) -> int:
     if stream.frames > count:
         container.seek(0)
         stored = sum(1 for packet in container.demux(stream) if packet.size)  # with those that are not shown
-        if stream.frames > stored:
-            return count + stream.frames - stored
+        # MP4's index leaves out whole groups that an edit list hides, as trimming on a phone does.
+        entries = getattr(stream, "index_entries", ()) if "mp4" in index.container.split(",") else ()
+        stated = len(entries) or stream.frames
+        if stated > stored:
+            return count + stated - stored
     if len(container.streams) == 1 and container.duration and index.timed and stream.time_base:
         # Sound may go on after the picture, so the duration of the whole says something where there is no sound.
         shown = float((index.pts[-1] - index.pts[0]) * stream.time_base) + 1 / index.fps
