@@ -33,6 +33,8 @@ Exit status: 0 all videos are done, 1 some failed, 2 a mistake (told in one line
 
 from __future__ import annotations
 
+import hashlib
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -249,7 +251,8 @@ def _is_ours(journal: Journal, path: str, target: str) -> bool:
 
 
 def _unfinished(final: Path) -> Path:
-    return final.with_name(f".{final.name}.part")
+    name = os.fsencode(final.name)  # file systems take 255 bytes
+    return final.with_name(f".{final.name if len(name) < 250 else hashlib.sha256(name).hexdigest()}.part")
 
 
 def _row(journal: Journal, path: str) -> Row:

@@ -259,6 +259,15 @@ def test_odd_names_and_open_ends_come_along(tmp_path):
     assert index.span(0) == (None, None) and index.span(6) == (0.5, None)
 
 
+def test_names_as_long_as_file_systems_take(tmp_path):
+    root = tmp_path / "root"
+    long = "x" * 251 + ".mp4"
+    encode(root / "a.mp4", frames=3).rename(root / long)
+    encode(root / "a.mp4", frames=3)
+    assert main([str(root), f"output={tmp_path / 'out'}"]) == 0
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.mp4")) == ["a.mp4", long]
+
+
 def test_killed_in_the_middle_it_goes_on(tmp_path):
     root, output = tmp_path / "root", tmp_path / "out"
     encode(root / "000.mp4", height=128, width=192, frames=60)
