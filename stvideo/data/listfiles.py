@@ -23,8 +23,8 @@ from stvideo.errors import StvideoError, nearest
 
 _PATH_HEADINGS = {"path", "video", "video_path", "filename", "file"}
 _EXPECTED = "expected: path label [start end]; quote a path that contains spaces"
-# Paths that need a closer look: they may leave the root.
-_SUSPICIOUS = re.compile(r"^[/~]|^$|\.\.|[\\:\0]")
+# Paths that need a closer look: they may leave the root, or start from it as "find ." writes them.
+_SUSPICIOUS = re.compile(r"^[/~]|^\./|^$|\.\.|[\\:\0]")
 _QUOTED = re.compile(r"""("[^"]*"|'[^']*')(?:\s*[\s,]\s*|$)""")  # a quoted path and what separates it from the label
 # "a, b.mp4 3": in a list separated by spaces, a comma inside a path.
 _COMMA_IN_PATH = re.compile(r"[^\s,]*,[^,]*\.\w{2,4}\s+\d+(\s+[\d.]+\s+[\d.]+)?$")
@@ -240,7 +240,7 @@ def _inside(name: str, prefixes: tuple[str, ...]) -> str:
     relative = next((name.removeprefix(prefix) for prefix in prefixes if name.startswith(prefix)), name)
     if relative.startswith(("/", "~")) or ".." in PurePosixPath(relative.replace("\\", "/")).parts:
         raise StvideoError(f"{name!r} lies outside the data root {prefixes[0]}")
-    return relative
+    return relative.removeprefix("./")
 
 
 def _repeats(index: VideoIndex, path: Path) -> list[str]:

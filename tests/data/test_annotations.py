@@ -42,6 +42,7 @@ def touch(*paths):
         ("my videos/a b.mp4 1\n", [("my videos/a b.mp4", 1)]),
         ("my videos/a b.mp4\t1\n", [("my videos/a b.mp4", 1)]),
         ('"a, b.mp4",1\nc.mp4,0\n', [("a, b.mp4", 1), ("c.mp4", 0)]),
+        ("./a.mp4 0\n./b/c.mp4 2\n", [("a.mp4", 0), ("b/c.mp4", 2)]),
         ('" a.mp4 " 0\n', [(" a.mp4 ", 0)]),
         ("path,label\na.mp4,0\n", [("a.mp4", 0)]),
         ("path label\na.mp4 0\n", [("a.mp4", 0)]),
