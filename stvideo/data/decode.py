@@ -22,8 +22,9 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from stvideo.data.decode_pyav import PyavReader, frame_rotation
+from stvideo.data.decode_pyav import PyavReader, find_orientation
 from stvideo.data.decode_torchcodec import read_torchcodec, torchcodec_errs, torchcodec_problem
+from stvideo.data.display import Orientation
 from stvideo.data.images import IMAGE_SUFFIXES, StillImage
 from stvideo.data.packets import PacketIndex, UnreadableVideo, VideoInfo, index_packets, one_line, open_container
 from stvideo.data.transforms import scale_frames
@@ -58,7 +59,7 @@ class Video:
         _check_decoder(decoder)
         self.path, self.timeout, self._fall_back = Path(path), timeout, fall_back
         self._hung = False
-        self._rotation: int | None = None
+        self._orientation: Orientation | None = None
         self._container, self._stream, self.index = self._watched(self._open, timeout + GRACE)
         self.num_frames = self._counted_frames = self.index.num_frames
         self.fps = self.index.fps
@@ -98,7 +99,7 @@ class Video:
     @property
     def info(self) -> VideoInfo:
         """Everything known of the video. Decodes the first frame, which alone tells the rotation."""
-        rotation = self._watched(self._find_rotation, self.timeout + GRACE)
+        rotation = self._watched(self._find_orientation, self.timeout + GRACE).rotation
         width, height = self.index.pixel_size if rotation % 180 == 0 else self.index.pixel_size[::-1]
         return VideoInfo(
             num_frames=self.num_frames,
@@ -150,23 +151,26 @@ class Video:
 
     def _is_unsuited(self) -> bool:
         if self.decoder == "torchcodec":
-            return torchcodec_errs(self.index)
-        return _decord_errs(self.index) or self._is_rotated_matroska()
+            return torchcodec_errs(self.index) or self._is_shown_wrongly()
+        return _decord_errs(self.index) or self._is_shown_wrongly()
 
-    def _is_rotated_matroska(self) -> bool:
-        """decord's FFmpeg does not know of rotation in Matroska files."""
+    def _is_shown_wrongly(self) -> bool:
+        """Only PyAV's reader mirrors frames, and decord's FFmpeg does not know of rotation in Matroska files."""
         try:
-            return "matroska" in self.index.container and self._find_rotation() != 0
+            mirrored, rotation = self._find_orientation()
         except UnreadableVideo:
             return True  # damaged at its start: for PyAV to tell
+        return mirrored or (self.decoder == "decord" and rotation != 0 and "matroska" in self.index.container)
 
-    def _find_rotation(self) -> int:
-        if self._rotation is None:
-            self._rotation = frame_rotation(self.path, self._container, self._stream)
-        return self._rotation
+    def _find_orientation(self) -> Orientation:
+        if self._orientation is None:
+            self._orientation = find_orientation(self.path, self._container, self._stream)
+        return self._orientation
 
     def _target_size(self, short_side: int) -> tuple[int, int]:
-        width, height = self.index.pixel_size if self._find_rotation() % 180 == 0 else self.index.pixel_size[::-1]
+        width, height = (
+            self.index.pixel_size if self._find_orientation().rotation % 180 == 0 else self.index.pixel_size[::-1]
+        )
         scale = short_side / min(width, height)
         return max(1, round(height * scale)), max(1, round(width * scale))
 

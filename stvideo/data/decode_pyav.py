@@ -13,7 +13,7 @@ from typing import Any
 import av
 import numpy as np
 
-from stvideo.data.display import Display, quarter_turns
+from stvideo.data.display import Display, Orientation
 from stvideo.data.packets import DAMAGE, PacketIndex, UnreadableVideo, one_line, open_container
 from stvideo.data.watchdog import Allowance
 
@@ -150,22 +150,22 @@ def frames_in_order(
             count += 1
 
 
-def frame_rotation(path: str | Path, container: Any, stream: Any) -> int:
-    """How the first frame has to be turned for display: degrees counter-clockwise, one of 0, 90, 180, 270."""
+def find_orientation(path: str | Path, container: Any, stream: Any) -> Orientation:
+    """How the frames are displayed, which the first one tells; raises `UnreadableVideo` if it cannot be decoded."""
     try:
         container.seek(0, backward=True)
     except DAMAGE:  # not every container can seek to its start
         fresh, stream = open_container(path)
         with fresh:
-            return _first_rotation(path, fresh, stream)
-    return _first_rotation(path, container, stream)
+            return _first_orientation(path, fresh, stream)
+    return _first_orientation(path, container, stream)
 
 
-def _first_rotation(path: str | Path, container: Any, stream: Any) -> int:
+def _first_orientation(path: str | Path, container: Any, stream: Any) -> Orientation:
     try:
         for packet in container.demux(stream):
             for frame in packet.decode():
-                return quarter_turns(frame) * 90
+                return Display().orientation(frame)
     except DAMAGE as error:
         raise UnreadableVideo(path, one_line(error)) from None
     raise UnreadableVideo(path, "no frame can be decoded")

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import struct
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from av.video.reformatter import VideoReformatter
+
+
+class Orientation(NamedTuple):
+    """How the frames of a video are displayed: first flipped top to bottom, then turned counter-clockwise."""
+
+    mirrored: bool
+    rotation: int  # degrees: 0, 90, 180 or 270
 
 
 class Display:
@@ -40,6 +47,9 @@ class Display:
     def reformat(self, frame: Any, **how: Any) -> Any:
         """A frame in another size or pixel format, as `av.VideoFrame.reformat`."""
         return self._reformatter.reformat(frame, threads=1, **how)
+
+    def orientation(self, frame: Any) -> Orientation:
+        return Orientation(self.is_mirrored(frame), quarter_turns(frame) * 90)
 
     def is_mirrored(self, frame: Any) -> bool:
         """Whether the frames have to be flipped top to bottom for display, before they are turned.

@@ -21,7 +21,7 @@ from stvideo.data.preparation.jobs import Failure
 from stvideo.errors import StvideoError
 from tests.data_tools.damaged_files import FRAMES, encode, write_bad, write_good, write_partial, write_pipe
 from tests.tiny_runs import environment
-from tests.video_files import SHARED_VIDEOS, frame_numbers, hide_the_start, repeat_without_encoding
+from tests.video_files import SHARED_VIDEOS, frame_numbers, hide_the_start, repeat_without_encoding, set_display_matrix
 
 REPOSITORY = Path(__file__).parents[2]
 FILES = 25  # that a stopped run leaves for the next one
@@ -100,6 +100,13 @@ def test_names_that_decord_cannot_take_are_read_all_the_same(tmp_path):
     (entry,) = verify(tmp_path, [name], tmp_path / "manifest.csv", workers=1)
     assert (entry.frames, entry.decoder) == (4, "pyav") and entry.status in ("ok", "exact")
     assert len(read_frames(tmp_path / name, [3], decoder="decord" if decord_installed() else "auto")) == 1
+
+
+@pytest.mark.skipif(not decord_installed(), reason="decord has no wheel for this platform")
+def test_mirrored_files_are_not_for_decord(tmp_path):
+    set_display_matrix(encode(tmp_path / "a.mp4", frames=4), -1, 0, 0, 1)
+    (entry,) = verify(tmp_path, ["a.mp4"], tmp_path / "manifest.csv", workers=1)
+    assert (entry.decord, entry.decoder, entry.rotation) == ("different", "pyav", 180)
 
 
 def test_the_manifest_is_a_table_in_the_order_of_the_list(seen):

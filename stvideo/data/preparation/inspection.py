@@ -16,7 +16,7 @@ import numpy as np
 
 from stvideo.data.decode import Video, decord_installed
 from stvideo.data.decode_pyav import frames_in_order
-from stvideo.data.display import Display, quarter_turns
+from stvideo.data.display import Display, Orientation
 from stvideo.data.images import IMAGE_SUFFIXES, StillImage
 from stvideo.data.manifest import Entry
 from stvideo.data.packets import DAMAGE, PacketIndex, UnreadableVideo, index_packets, one_line, open_container
@@ -45,7 +45,7 @@ class _Decoded:
     """What decoding a file from start to end gave."""
 
     leading: int  # frames before the first one that cannot be shown
-    rotation: int
+    orientation: Orientation
     pixels: dict[int, np.ndarray]  # of the wanted frames
     problem: str | None
     seconds: float
@@ -131,8 +131,9 @@ def _inspect_video(path: Path, entry: Entry, timeout: float, report: Report) -> 
     decoded = _decode_all(path, index, {number for clip in clips for number in clip}, report)
     if not decoded.leading:
         raise UnreadableVideo(path, decoded.problem or "no frame can be decoded")
-    width, height = index.pixel_size if decoded.rotation % 180 == 0 else index.pixel_size[::-1]
-    entry = replace(entry, rotation=decoded.rotation, width=width, height=height, frames=decoded.leading, listed=listed)
+    rotation = decoded.orientation.rotation
+    width, height = index.pixel_size if rotation % 180 == 0 else index.pixel_size[::-1]
+    entry = replace(entry, rotation=rotation, width=width, height=height, frames=decoded.leading, listed=listed)
     if decoded.leading < listed:
         reason = shortened(decoded.leading, listed, decoded.problem)
         entry = replace(entry, reason=reason, status="partial", decoder="pyav")
@@ -216,13 +217,13 @@ def _decode_all(path: Path, index: PacketIndex, wanted: set[int], report: Report
     whole = np.zeros(index.num_frames, dtype=bool)
     pixels: dict[int, np.ndarray] = {}
     display = Display(index.pixel_size)
-    rotation: int | None = None
+    orientation: Orientation | None = None
     problem: str | None = None
     started = time.monotonic()
     container, stream = open_container(path)
     try:
         for number, frame in frames_in_order(container, stream, index, report):
-            rotation = quarter_turns(frame) * 90 if rotation is None else rotation
+            orientation = orientation or display.orientation(frame)
             if not 0 <= number < len(whole) or frame.is_corrupt:
                 continue
             whole[number] = True
@@ -235,7 +236,7 @@ def _decode_all(path: Path, index: PacketIndex, wanted: set[int], report: Report
     finally:
         container.close()
     leading = len(whole) if whole.all() else int(np.argmin(whole))
-    return _Decoded(leading, rotation or 0, pixels, problem, time.monotonic() - started)
+    return _Decoded(leading, orientation or Orientation(False, 0), pixels, problem, time.monotonic() - started)
 
 
 def _check_pyav(path: Path, clips: list[list[int]], decoded: _Decoded, report: Report) -> None:
@@ -255,6 +256,8 @@ def _check_decord(path: Path, clips: list[list[int]], decoded: _Decoded, report:
     A fresh reader for every clip, as the loader has. decord converts colours with another version of FFmpeg, so frames
     need not be equal to the bit; the first frame, on which it cannot err, tells how close equal frames are.
     """
+    if decoded.orientation.mirrored:
+        return "different", "decord does not mirror its frames"
     closeness: float | None = None
     wrong: set[int] = set()
     for clip in clips:
