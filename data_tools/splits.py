@@ -106,6 +106,11 @@ def folder_splits(on_disk: OnDisk, val_share: float | None) -> dict[str, Join]:
     splits: dict[str, Join] = {}
     # By path: files of one name in two folders are two videos here, not copies.
     on_disk.files = {path: path for path in on_disk.paths()}
+    tops = {path.split("/")[0] if path.count("/") > 1 else "" for path in on_disk.paths()}
+    if val_share is not None and tops and all(split_of_name(top) for top in tops):
+        raise StvideoError(
+            f"root={on_disk.root}: is divided into {', '.join(sorted(tops))} already; leave out val_share"
+        )
     for path in on_disk.paths():
         folders = path.split("/")[:-1]
         split = split_of_name(folders[0]) if folders else ""
