@@ -136,7 +136,7 @@ def test_class_folders_are_divided_the_same_way_again(tmp_path):
 
 def test_split_folders_are_not_divided_as_if_they_were_classes(tmp_path):
     touch(tmp_path / "videos", "train/zumba/1.mp4", "validation/zumba/2.mp4")
-    with pytest.raises(StvideoError, match="is divided into train, validation already; leave out val_share"):
+    with pytest.raises(StvideoError, match="divided into train, validation already; leave out val_share"):
         run(tmp_path, "val_share=0.5")
 
 
