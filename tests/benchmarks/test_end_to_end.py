@@ -23,8 +23,9 @@ def test_generated_clips_are_what_was_asked_for_and_finish_what_is_missing(tmp_p
     paths[0].unlink()
     paths[1].write_bytes(b"left alone")
     assert generated_clips(tmp_path, 2, width=64, height=48, frames=12) == paths
-    assert torch.equal(read_frames(paths[0], [0, 6, 11]), first)
-    assert not torch.equal(first, second)
+    # x264 with B-frames does not write the same bytes every time
+    again = read_frames(paths[0], [0, 6, 11]).float()
+    assert (again - first).abs().mean() < 4 < (again - second).abs().mean()
     assert paths[1].read_bytes() == b"left alone"
 
 
