@@ -3,7 +3,6 @@
 import json
 
 import pytest
-import torch
 
 from stvideo import StvideoError
 from stvideo.benchmark import main
@@ -25,7 +24,7 @@ def test_generated_clips_are_what_was_asked_for_and_finish_what_is_missing(tmp_p
     assert generated_clips(tmp_path, 2, width=64, height=48, frames=12) == paths
     # x264 with B-frames does not write the same bytes every time
     again = read_frames(paths[0], [0, 6, 11]).float()
-    assert (again - first).abs().mean() < 4 < (again - second).abs().mean()
+    assert (again - first).abs().mean() < 15 < (again - second).abs().mean()
     assert paths[1].read_bytes() == b"left alone"
 
 
