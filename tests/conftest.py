@@ -6,6 +6,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from tests.tiny_runs import config_file, make_data
+
 # Property tests try the same examples in every run: whether a change passes must not be a matter of luck or of how
 # busy the machine is. HYPOTHESIS_PROFILE=new tries others, many more of them.
 settings.register_profile(
@@ -18,6 +20,18 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 @pytest.fixture(autouse=True)
 def _same_random_numbers() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Settings that name small training and validation videos, encoded once for each module."""
+    return make_data(tmp_path_factory.mktemp("videos"))
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """A configuration file of a small model."""
+    return config_file(tmp_path_factory.mktemp("config"))
 
 
 # The test processes share two cores: more threads in each would only fight.

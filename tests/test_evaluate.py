@@ -16,17 +16,7 @@ from stvideo.data.official.split_report import write_report
 from stvideo.data.transforms import normalize
 from stvideo.models.factory import load_model
 from tests.test_train import assert_one_line
-from tests.tiny_runs import CLASSES, TINY, VAL_VIDEOS, config_file, make_data, run_command, run_here
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return make_data(tmp_path_factory.mktemp("videos"))
-
-
-@pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    return config_file(tmp_path_factory.mktemp("config"))
+from tests.tiny_runs import CLASSES, TINY, VAL_VIDEOS, make_data, run_command, run_here
 
 
 @pytest.fixture(scope="module")

@@ -19,10 +19,8 @@ from tests.tiny_runs import (
     assert_one_line,
     assert_same_state,
     command,
-    config_file,
     environment,
     free_port,
-    make_data,
     read_log,
     run_command,
     run_here,
@@ -30,16 +28,6 @@ from tests.tiny_runs import (
     state_of,
     wait_for,
 )
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return make_data(tmp_path_factory.mktemp("videos"))
-
-
-@pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    return config_file(tmp_path_factory.mktemp("config"))
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,6 @@ SWEEP = "sweep=keep_rate:1.0,0.5"
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return make_data(tmp_path_factory.mktemp("videos"))
-
-
-@pytest.fixture(scope="module")
 def runs(data, tmp_path_factory):
     """A dense run and an EViT run of a few steps, on 4 x 4 patches."""
     folder, config = tmp_path_factory.mktemp("runs"), config_file(tmp_path_factory.mktemp("config"))

@@ -16,7 +16,6 @@ from tests.tiny_runs import (
     RANDOM,
     TINY,
     config_file,
-    make_data,
     read_log,
     run_command,
     run_here,
@@ -30,11 +29,6 @@ ANY_BUDGET = [
     "evaluate.during_training=1x1",
     "train.epochs=2",
 ]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return make_data(tmp_path_factory.mktemp("videos"))
 
 
 @pytest.fixture

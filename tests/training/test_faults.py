@@ -15,17 +15,7 @@ from stvideo.training.log import TrainingLog
 from stvideo.training.run_folder import RunFolder
 from stvideo.training.session import Session
 from stvideo.training.signals import StopSignal
-from tests.tiny_runs import TINY, config_file, make_data, read_log, run_here
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return make_data(tmp_path_factory.mktemp("videos"))
-
-
-@pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    return config_file(tmp_path_factory.mktemp("config"))
+from tests.tiny_runs import TINY, make_data, read_log, run_here
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.tiny_runs import TINY, config_file, make_data, read_log, run_here, state_of
+from tests.tiny_runs import TINY, read_log, run_here, state_of
 from tests.training.test_processes import finish, sharded, two_processes
 
 STEPS = 4  # of two an epoch
@@ -29,16 +29,6 @@ CASES = {
     "no_clipping": ["train.clip_grad_norm=null"],
     "all": [EVIT, FROZEN, "train.precision=bf16", "train.teacher=DENSE", "train.ema_decay=0.9"],
 }
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return make_data(tmp_path_factory.mktemp("videos"))
-
-
-@pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    return config_file(tmp_path_factory.mktemp("config"))
 
 
 @pytest.fixture(scope="module")

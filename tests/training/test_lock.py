@@ -17,10 +17,8 @@ from tests.tiny_runs import (
     REPOSITORY,
     TINY,
     command,
-    config_file,
     environment,
     free_port,
-    make_data,
     read_log,
     run_here,
     start,
@@ -28,16 +26,6 @@ from tests.tiny_runs import (
 )
 
 ENDLESS = ["train.epochs=100000", "train.eval_every_epochs=100000"]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return make_data(tmp_path_factory.mktemp("videos"))
-
-
-@pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    return config_file(tmp_path_factory.mktemp("config"))
 
 
 def run_python(code, *arguments):

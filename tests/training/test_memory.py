@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from stvideo.config import load_config
 from stvideo.models.timesformer import TimeSformer
 from stvideo.training.memory import advice
-from tests.tiny_runs import REPOSITORY, TINY, config_file, environment, free_port, make_data, read_log, run_here
+from tests.tiny_runs import REPOSITORY, TINY, environment, free_port, read_log, run_here
 from tests.training.starved import starve
 
 # Mixing draws per batch and is repeated with it; drop path draws per piece.
@@ -23,16 +23,6 @@ SETTINGS = [
     "train.optimizer=sgd",
     "train.lr=0.05",
 ]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return make_data(tmp_path_factory.mktemp("videos"))
-
-
-@pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    return config_file(tmp_path_factory.mktemp("config"))
 
 
 @pytest.fixture(scope="module")

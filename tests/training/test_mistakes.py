@@ -9,22 +9,11 @@ from tests.tiny_runs import (
     CLASSES,
     TINY,
     assert_one_line,
-    config_file,
     make_data,
     read_log,
     run_command,
     run_here,
 )
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return make_data(tmp_path_factory.mktemp("videos"))
-
-
-@pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    return config_file(tmp_path_factory.mktemp("config"))
 
 
 @pytest.mark.parametrize(

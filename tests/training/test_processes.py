@@ -12,10 +12,8 @@ from tests.tiny_runs import (
     REPOSITORY,
     TINY,
     assert_same_state,
-    config_file,
     environment,
     free_port,
-    make_data,
     read_log,
     run_here,
     start,
@@ -25,16 +23,6 @@ from tests.tiny_runs import (
 
 STEPS = 7  # of two an epoch
 ALL = [*TINY, *RANDOM, "data.random_erasing=0.5", "data.flip=false", "train.clip_grad_norm=1.0", "train.epochs=20"]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return make_data(tmp_path_factory.mktemp("videos"))
-
-
-@pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    return config_file(tmp_path_factory.mktemp("config"))
 
 
 @pytest.fixture(scope="module")

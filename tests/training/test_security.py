@@ -25,16 +25,6 @@ class Payload:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return make_data(tmp_path_factory.mktemp("videos"))
-
-
-@pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    return config_file(tmp_path_factory.mktemp("config"))
-
-
-@pytest.fixture(scope="module")
 def trained(data, config, tmp_path_factory):
     run = tmp_path_factory.mktemp("runs") / "trained"
     arguments = [config, *TINY, *data, f"output={run}", "train.max_steps=1", "train.ema_decay=0.9"]
