@@ -99,8 +99,8 @@ class Video:
     @property
     def info(self) -> VideoInfo:
         """Everything known of the video. Decodes the first frame, which alone tells the rotation."""
-        rotation = self._watched(self._find_orientation, self.timeout + GRACE).rotation
-        width, height = self.index.pixel_size if rotation % 180 == 0 else self.index.pixel_size[::-1]
+        orientation = self._watched(self._find_orientation, self.timeout + GRACE)
+        width, height = orientation.displayed(self.index.pixel_size)
         return VideoInfo(
             num_frames=self.num_frames,
             fps=self.fps,
@@ -108,7 +108,7 @@ class Video:
             height=height,
             codec=self.index.codec,
             container=self.index.container,
-            rotation=rotation,
+            rotation=orientation.rotation,
             keyframes=len(self.index.key_pts),
         )
 
@@ -168,9 +168,7 @@ class Video:
         return self._orientation
 
     def _target_size(self, short_side: int) -> tuple[int, int]:
-        width, height = (
-            self.index.pixel_size if self._find_orientation().rotation % 180 == 0 else self.index.pixel_size[::-1]
-        )
+        width, height = self._find_orientation().displayed(self.index.pixel_size)
         scale = short_side / min(width, height)
         return max(1, round(height * scale)), max(1, round(width * scale))
 

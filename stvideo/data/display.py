@@ -15,6 +15,10 @@ class Orientation(NamedTuple):
     mirrored: bool
     rotation: int  # degrees: 0, 90, 180 or 270
 
+    def displayed(self, stored: tuple[int, int]) -> tuple[int, int]:
+        """(width, height) as displayed of frames stored as (width, height)."""
+        return stored if self.rotation % 180 == 0 else (stored[1], stored[0])
+
 
 class Display:
     """Converts the decoded frames of one video, in this thread.
@@ -49,6 +53,7 @@ class Display:
         return self._reformatter.reformat(frame, threads=1, **how)
 
     def orientation(self, frame: Any) -> Orientation:
+        """How ``frame``, and with it the video, is displayed."""
         return Orientation(self.is_mirrored(frame), quarter_turns(frame) * 90)
 
     def is_mirrored(self, frame: Any) -> bool:

@@ -92,7 +92,7 @@ def promised_frames(container: Any, stream: Any, index: PacketIndex) -> int:
         container.seek(0)
         stored = sum(1 for packet in container.demux(stream) if packet.size)  # with those that are not shown
         # MP4's index leaves out whole groups that an edit list hides, as trimming on a phone does.
-        entries = getattr(stream, "index_entries", ()) if "mp4" in index.container.split(",") else ()
+        entries = stream.index_entries if "mp4" in index.container.split(",") else ()
         stated = len(entries) or stream.frames
         if stated > stored:
             return count + stated - stored
@@ -131,8 +131,7 @@ def _inspect_video(path: Path, entry: Entry, timeout: float, report: Report) -> 
     decoded = _decode_all(path, index, {number for clip in clips for number in clip}, report)
     if not decoded.leading:
         raise UnreadableVideo(path, decoded.problem or "no frame can be decoded")
-    rotation = decoded.orientation.rotation
-    width, height = index.pixel_size if rotation % 180 == 0 else index.pixel_size[::-1]
+    rotation, (width, height) = decoded.orientation.rotation, decoded.orientation.displayed(index.pixel_size)
     entry = replace(entry, rotation=rotation, width=width, height=height, frames=decoded.leading, listed=listed)
     if decoded.leading < listed:
         reason = shortened(decoded.leading, listed, decoded.problem)
