@@ -64,7 +64,7 @@ class Display:
         if self._mirrored is None:
             matrix = frame.side_data.get("DISPLAYMATRIX")
             a, b, _, c, d = struct.unpack("=5i", bytes(matrix)[:20]) if matrix is not None else (1, 0, 0, 0, 1)
-            self._mirrored = a * d < b * c
+            self._mirrored = a * d < b * c  # a negative determinant: no turn alone does that
         return self._mirrored
 
 
