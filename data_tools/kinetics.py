@@ -34,14 +34,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stvideo import cli
-from stvideo.data.listfiles import read_classes
-from stvideo.data.official.joining import Join, OnDisk
-from stvideo.data.official.kinetics import is_kinetics, kinetics_entries
-from stvideo.data.packets import UnreadableVideo, open_container
-from stvideo.data.preparation.command_line import read_command_line
-from stvideo.data.preparation.split_lists import ListSettings, scan_root, write_splits
-from stvideo.errors import StvideoError
+from stvideo.core.errors import StvideoError
+from stvideo.data.lists.kinetics import is_kinetics, kinetics_entries
+from stvideo.data.lists.listfiles import read_classes
+from stvideo.data.video.packets import UnreadableVideo, open_container
+from stvideo.preparation.command_line import read_command_line
+from stvideo.preparation.joining import Join, OnDisk
+from stvideo.preparation.split_lists import ListSettings, scan_root, write_splits
+from stvideo.settings import cli
 
 _FILES_TRIED = 9  # of those with bare names, to see whether they are clips or whole videos
 _LONGER = 3.0  # seconds by which a clip may be longer than annotated

@@ -32,8 +32,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from stvideo import cli
-from stvideo.errors import StvideoError
+from stvideo.core.errors import StvideoError
+from stvideo.settings import cli
 
 MOTIONS = ("left", "right", "up", "down", "toward", "away", "clockwise", "counter-clockwise")
 SPLITS = ("train", "val")

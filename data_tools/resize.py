@@ -41,15 +41,15 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from stvideo import cli
-from stvideo.data.preparation.command_line import read_command_line
-from stvideo.data.preparation.inspection import file_state
-from stvideo.data.preparation.jobs import Failure, run_jobs
-from stvideo.data.preparation.journal import Journal
-from stvideo.data.preparation.listing import list_videos, write_annotations
-from stvideo.data.preparation.tool_run import Progress, check_workers, table
-from stvideo.data.preparation.transcode import Job, Recipe, Transcoded, encoder_problem, transcode
-from stvideo.errors import StvideoError
+from stvideo.core.errors import StvideoError
+from stvideo.preparation.command_line import read_command_line
+from stvideo.preparation.inspection import file_state
+from stvideo.preparation.jobs import Failure, run_jobs
+from stvideo.preparation.journal import Journal
+from stvideo.preparation.listing import list_videos, write_annotations
+from stvideo.preparation.tool_run import Progress, check_workers, table
+from stvideo.preparation.transcode import Job, Recipe, Transcoded, encoder_problem, transcode
+from stvideo.settings import cli
 
 JOURNAL = "resized.csv"
 _SHOWN = 20  # failed files that are printed; the journal has all

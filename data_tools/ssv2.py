@@ -21,13 +21,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from stvideo import cli
-from stvideo.data.listfiles import read_classes, read_lines
-from stvideo.data.official.joining import Join
-from stvideo.data.official.something import LABEL_FILES, find_labels, ssv2_entries, without_brackets
-from stvideo.data.preparation.command_line import read_command_line
-from stvideo.data.preparation.split_lists import ListSettings, scan_root, write_splits
-from stvideo.errors import StvideoError
+from stvideo.core.errors import StvideoError
+from stvideo.data.lists.listfiles import read_classes, read_lines
+from stvideo.data.lists.something import LABEL_FILES, find_labels, ssv2_entries, without_brackets
+from stvideo.preparation.command_line import read_command_line
+from stvideo.preparation.joining import Join
+from stvideo.preparation.split_lists import ListSettings, scan_root, write_splits
+from stvideo.settings import cli
 
 _LONG_NAME = "something-something-v2-"
 _SPLITS = {"train": ("train.json",), "val": ("validation.json", "val.json"), "test": ("test.json",)}

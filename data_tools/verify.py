@@ -39,15 +39,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from stvideo import cli
-from stvideo.data.manifest import COLUMNS, FILE_NAME, STATUSES, Entry
-from stvideo.data.preparation.command_line import read_command_line
-from stvideo.data.preparation.inspection import Job, file_state, inspect, settle
-from stvideo.data.preparation.jobs import Failure, run_jobs
-from stvideo.data.preparation.journal import Journal
-from stvideo.data.preparation.listing import list_videos
-from stvideo.data.preparation.tool_run import Progress, check_workers, table
-from stvideo.errors import StvideoError
+from stvideo.core.errors import StvideoError
+from stvideo.data.lists.manifest import COLUMNS, FILE_NAME, STATUSES, Entry
+from stvideo.preparation.command_line import read_command_line
+from stvideo.preparation.inspection import Job, file_state, inspect, settle
+from stvideo.preparation.jobs import Failure, run_jobs
+from stvideo.preparation.journal import Journal
+from stvideo.preparation.listing import list_videos
+from stvideo.preparation.tool_run import Progress, check_workers, table
+from stvideo.settings import cli
 
 _SHOWN = 12  # lines of a table; the manifest has everything
 

@@ -1,17 +1,17 @@
 """stvideo: efficient video transformers by semantic tokens and class-attention token reorganization."""
 
 import stvideo.models.presets
-import stvideo.models.swin_presets
+import stvideo.models.swin.presets
 import stvideo.reduction  # noqa: F401  (importing registers the methods and the model names)
-from stvideo.errors import StvideoError
-from stvideo.macs import count_macs
-from stvideo.models.checkpoints import LoadReport, load_checkpoint
-from stvideo.models.factory import create_model, load_model, register_with_timm
-from stvideo.models.from_timm import from_timm
+from stvideo.core.errors import StvideoError
+from stvideo.core.macs import count_macs
+from stvideo.core.tokens import Tokens, TokenTrace
 from stvideo.models.registry import list_models
 from stvideo.reduction.base import apply_reduction, list_reductions, remove_reduction
 from stvideo.reduction.budget import set_budget
-from stvideo.tokens import Tokens, TokenTrace
+from stvideo.weights.factory import create_model, load_model, register_with_timm
+from stvideo.weights.from_timm import from_timm
+from stvideo.weights.reading import LoadReport, load_checkpoint
 
 register_with_timm()
 

@@ -1,5 +1,84 @@
-"""``python -m stvideo VERB ...`` is the ``stvideo`` command."""
+"""The ``stvideo`` command: every verb of the package under one name.
 
-from stvideo.console import run
+stvideo predict video.mp4 checkpoint=runs/x        is    python -m stvideo.predict video.mp4 checkpoint=runs/x
+"""
 
-run()
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from stvideo import __version__
+from stvideo.core.errors import StvideoError, nearest
+from stvideo.settings import cli
+
+VERBS = {
+    "train": "train a model from a configuration file",
+    "evaluate": "measure a checkpoint on whole videos",
+    "compare": "tell whether one evaluation is better than another",
+    "predict": "name what happens in videos; timelines, features, cameras",
+    "visualize": "draw which parts of the frames a model used",
+    "benchmark": "count and time models side by side",
+    "convert": "turn a checkpoint of another project into ours",
+    "doctor": "tell what is installed, what decodes here, what is missing",
+    "demo": "train, evaluate and draw on generated clips",
+}
+
+EXAMPLES = """\
+  stvideo predict video.mp4 checkpoint=runs/k400_stvit
+  stvideo visualize clips/ checkpoint=runs/k400_evit output=pictures
+  stvideo evaluate configs/ssv2_stvit.yaml checkpoint=runs/x evaluate.views=2x3
+  stvideo train configs/k400_stvit.yaml data.root=/data/k400
+
+On several devices, start the same modules with Accelerate:
+  accelerate launch -m stvideo.train configs/k400_stvit.yaml
+
+Exit status: 0 done, 1 some of several inputs failed, 2 a mistake (told in one line), 130 interrupted."""
+
+
+def help_text() -> str:
+    """What ``stvideo --help`` prints."""
+    width = max(map(len, VERBS))
+    lines = [f"  {verb:<{width}}  {purpose}" for verb, purpose in VERBS.items() if exists(verb)]
+    usage = "usage: stvideo VERB [arguments] [key=value ...]"
+    return "\n".join([usage, "", *lines, "", "stvideo VERB --help tells more.", "", EXAMPLES])
+
+
+def exists(verb: str) -> bool:
+    """Whether this installation has the verb."""
+    return importlib.util.find_spec(f"stvideo.{verb}") is not None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Call the verb with the rest of the command line. Returns its exit status.
+
+    Raises:
+        StvideoError: no such verb.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(help_text())
+        return 0 if arguments else cli.EXIT_USER_ERROR
+    if arguments[0] in ("-V", "--version"):
+        print(f"stvideo {__version__}")
+        return 0
+    verb, *rest = arguments
+    known = [v for v in VERBS if exists(v)]
+    if verb not in known:
+        raise StvideoError(
+            f"unknown verb {verb!r}{nearest(verb, known)}: choose {', '.join(known)}; stvideo --help tells more"
+        )
+    status: int | None = importlib.import_module(f"stvideo.{verb}").main(rest)
+    return status or 0
+
+
+def run() -> NoReturn:
+    """Entry point of the ``stvideo`` command."""
+    cli.run(main)
+
+
+if __name__ == "__main__":
+    run()

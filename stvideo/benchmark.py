@@ -14,8 +14,8 @@ import importlib
 import sys
 from importlib.util import find_spec
 
-from stvideo import cli
-from stvideo.errors import StvideoError
+from stvideo.core.errors import StvideoError
+from stvideo.settings import cli
 
 COMMANDS = {
     "paper-tables": "stvideo.benchmarks.paper_tables",

@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stvideo import cli
-from stvideo.errors import StvideoError
+from stvideo.core.errors import StvideoError
 from stvideo.evaluation.paired import paired_difference
+from stvideo.settings import cli
 
 COLUMNS = ("index", "video", "truth", "top1", "score1")
 SAME = ("views", "averaging", "sampling")  # of metrics.json: what should agree for a comparison of models

@@ -37,12 +37,16 @@ import torch
 import yaml
 from torch import nn
 
-from stvideo import cli
-from stvideo.config import load_config
-from stvideo.errors import StvideoError, nearest
-from stvideo.export import WEIGHTS_SUFFIX, OnnxSession, check_onnx, is_installed, onnx_files, require
-from stvideo.model_card import model_card
-from stvideo.models.checkpoints import (
+from stvideo.core.errors import StvideoError, nearest
+from stvideo.models.registry import list_models
+from stvideo.runtime.run_folder import prepare_output, versions, write_atomically
+from stvideo.settings import cli
+from stvideo.settings.config import load_config
+from stvideo.training.build import PREPROCESS
+from stvideo.weights.export import WEIGHTS_SUFFIX, OnnxSession, check_onnx, is_installed, onnx_files, require
+from stvideo.weights.factory import create_model, load_model
+from stvideo.weights.model_card import model_card
+from stvideo.weights.reading import (
     Checkpoint,
     LoadReport,
     check_complete,
@@ -52,11 +56,7 @@ from stvideo.models.checkpoints import (
     resolve_checkpoint,
     save_model,
 )
-from stvideo.models.factory import create_model, load_model
-from stvideo.models.registry import list_models
-from stvideo.models.upstream import describe_upstream, published_preprocessing
-from stvideo.training.build import PREPROCESS
-from stvideo.training.run_folder import prepare_output, versions, write_atomically
+from stvideo.weights.upstream import describe_upstream, published_preprocessing
 
 SUFFIX, ONNX_SUFFIX = ".safetensors", ".onnx"
 OF_THE_MODEL = ("num_frames", "img_size")  # preprocessing that is decided by the model's own arguments

@@ -25,11 +25,11 @@ from typing import Any
 
 import torch
 
-from stvideo import cli
-from stvideo.errors import StvideoError
-from stvideo.models.factory import load_model
-from stvideo.training.run_folder import write_atomically
+from stvideo.core.errors import StvideoError
+from stvideo.runtime.run_folder import write_atomically
+from stvideo.settings import cli
 from stvideo.training.speed import Speed, side_by_side
+from stvideo.weights.factory import load_model
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIG = "configs/demo.yaml"

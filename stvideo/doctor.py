@@ -23,11 +23,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from stvideo import cli
-from stvideo.data.preparation.jobs import Failure, Report, run_jobs
+from stvideo.core.errors import StvideoError
 from stvideo.diagnosis import compute, decoding, packages, system
 from stvideo.diagnosis.finding import BROKEN, LESS, OK, Finding
-from stvideo.errors import StvideoError
+from stvideo.preparation.jobs import Failure, Report, run_jobs
+from stvideo.settings import cli
 
 Probe = tuple[str, ...]
 """Kind, and what the probe of that kind needs."""

@@ -35,19 +35,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from stvideo import cli, memory
-from stvideo.config import Config
-from stvideo.data.protocols import protocol_table
-from stvideo.errors import StvideoError
+from stvideo.core import memory
+from stvideo.core.errors import StvideoError
+from stvideo.core.files import exists
+from stvideo.core.macs import count_macs
+from stvideo.data.clips.protocols import protocol_table
 from stvideo.evaluation.report import describe, one_line, write_results
 from stvideo.evaluation.sweep import sweep
 from stvideo.evaluation.video_set import VideoSet
-from stvideo.files import exists
-from stvideo.macs import count_macs
+from stvideo.runtime.processes import start_accelerator
+from stvideo.runtime.run_folder import prepare_output
+from stvideo.settings import cli
+from stvideo.settings.config import Config
 from stvideo.training.checks import check_config
-from stvideo.training.distributed import start_accelerator
-from stvideo.training.restore import Restored, restore, run_folder_of
-from stvideo.training.run_folder import prepare_output
+from stvideo.weights.restore import Restored, restore, run_folder_of
 
 CONFIG_SUFFIXES = (".yaml", ".yml")
 HELP = (__doc__ or "").replace("{protocols}", "\n".join(" " * 8 + line for line in protocol_table().splitlines()))

@@ -32,17 +32,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from stvideo import cli
-from stvideo.config import PredictConfig
-from stvideo.data.decode import open_video, seconds_at
-from stvideo.data.protocols import find_protocol
+from stvideo.core.errors import StvideoError, nearest
+from stvideo.data.clips.protocols import find_protocol
+from stvideo.data.video.decode import open_video, seconds_at
 from stvideo.drawing.bars import text_bars
-from stvideo.errors import StvideoError, nearest
-from stvideo.features import FEATURES, FORMATS, save_features
-from stvideo.inference import Predictor, load_predictor
-from stvideo.inputs import collect_videos, for_each, output_folder, output_names
-from stvideo.streaming import is_stream, watch
-from stvideo.timeline import save_timeline
+from stvideo.inference.features import FEATURES, FORMATS, save_features
+from stvideo.inference.inputs import collect_videos, for_each, output_folder, output_names
+from stvideo.inference.predictor import Predictor, load_predictor
+from stvideo.inference.streaming import is_stream, watch
+from stvideo.inference.timeline import save_timeline
+from stvideo.settings import cli
+from stvideo.settings.config import PredictConfig
 
 FLAGS = ("--json", "--timeline")
 

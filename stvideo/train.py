@@ -18,14 +18,14 @@ config.yaml, environment.json, log.jsonl, trackers/, checkpoints/, and the links
 
 from __future__ import annotations
 
-from stvideo import cli
-from stvideo.config import Config, load_config
+from stvideo.runtime.lock import RunLock
+from stvideo.runtime.processes import start_accelerator
+from stvideo.runtime.run_folder import RunFolder
+from stvideo.runtime.signals import StopSignal
+from stvideo.settings import cli
+from stvideo.settings.config import Config, load_config
 from stvideo.training.checks import check_training
-from stvideo.training.distributed import start_accelerator
-from stvideo.training.lock import RunLock
-from stvideo.training.run_folder import RunFolder
 from stvideo.training.session import Session
-from stvideo.training.signals import StopSignal
 from stvideo.training.step import take_step
 
 

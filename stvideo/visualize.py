@@ -37,18 +37,18 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from stvideo import cli
-from stvideo.config import VisualizeConfig
-from stvideo.data.decode import Readable, VideoInfo, open_video, seconds_at
+from stvideo.core.errors import StvideoError, nearest
+from stvideo.data.video.decode import Readable, VideoInfo, open_video, seconds_at
 from stvideo.drawing.encode import GifWriter, VideoWriter
 from stvideo.drawing.geometry import Crop, fit
 from stvideo.drawing.overlay import FramePainter
 from stvideo.drawing.page import FRAME_BOX, draw_page, save_page
 from stvideo.drawing.sheet import draw_sheet
 from stvideo.drawing.states import LayerStates, layer_states
-from stvideo.errors import StvideoError, nearest
-from stvideo.inference import Predictor, Window, load_predictor
-from stvideo.inputs import collect_videos, for_each, output_folder, output_names
+from stvideo.inference.inputs import collect_videos, for_each, output_folder, output_names
+from stvideo.inference.predictor import Predictor, Window, load_predictor
+from stvideo.settings import cli
+from stvideo.settings.config import VisualizeConfig
 
 OUTPUTS = ("png", "mp4", "gif", "html")
 FRAMES_BYTES = 192 * 2**20  # decoded frames held at a time

@@ -5,7 +5,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from stvideo.data.transforms import view_crop
+from stvideo.data.clips.transforms import view_crop
 from stvideo.drawing.encode import VideoWriter
 from stvideo.drawing.geometry import Crop
 

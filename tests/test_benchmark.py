@@ -10,12 +10,13 @@ import torch
 from PIL import Image
 
 import stvideo
-from stvideo import StvideoError, cli
+from stvideo import StvideoError
 from stvideo.benchmark import main
 from stvideo.benchmarks import compare, paper_tables, textbook
 from stvideo.benchmarks.entrants import FORMS, enter
 from stvideo.benchmarks.targets import dense_counterpart, parse_targets
-from stvideo.settings import accept_dashes, read_settings
+from stvideo.settings import cli
+from stvideo.settings.command_settings import accept_dashes, read_settings
 
 TINY = "embed_dim=32 depth=4 num_heads=2 img_size=32 num_frames=2 num_classes=3"
 
@@ -126,7 +127,7 @@ def test_a_configuration_and_a_checkpoint_are_targets(tmp_path):
     assert model.reductions["evit"].keep_rates == (0.7,) * 3
     assert not model.reductions["evit"].fuse
     assert model.num_classes == 5
-    stvideo.models.checkpoints.save_model(tmp_path / "my model.safetensors", model, {})
+    stvideo.weights.reading.save_model(tmp_path / "my model.safetensors", model, {})
     (saved,) = parse_targets([str(tmp_path / "my model.safetensors")])
     again = saved.build({})
     assert torch.equal(again.head.weight, model.head.weight)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stvideo.compare import main
-from stvideo.errors import StvideoError
+from stvideo.core.errors import StvideoError
 
 CLASSES = ["left", "right", "up", "down", "near", "far"]
 

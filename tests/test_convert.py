@@ -10,10 +10,12 @@ import timm
 import torch
 
 import stvideo
-from stvideo import StvideoError, cli, export, load_model
+from stvideo import StvideoError, load_model
 from stvideo.convert import convert, main, read_request
-from stvideo.export import OnnxSession
-from stvideo.models.checkpoints import read_checkpoint, save_model
+from stvideo.settings import cli
+from stvideo.weights import export
+from stvideo.weights.export import OnnxSession
+from stvideo.weights.reading import read_checkpoint, save_model
 
 DEIT = "deit_tiny_patch16_224"
 

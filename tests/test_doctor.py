@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from stvideo import doctor
-from stvideo.data.decode import decord_installed
-from stvideo.data.preparation.jobs import Report
+from stvideo.core.errors import StvideoError
+from stvideo.data.video.decode import decord_installed
 from stvideo.diagnosis import decoding, packages, system
 from stvideo.diagnosis.finding import BROKEN, LESS, OK, Finding
-from stvideo.errors import StvideoError
+from stvideo.preparation.jobs import Report
 from tests.video_files import encode_video, numbered_frames
 
 

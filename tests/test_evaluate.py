@@ -10,11 +10,11 @@ import pytest
 import torch
 
 import stvideo
-from stvideo.config import load_config
-from stvideo.data.datasets import build_dataset
-from stvideo.data.official.split_report import write_report
-from stvideo.data.transforms import normalize
-from stvideo.models.factory import load_model
+from stvideo.data.clips.transforms import normalize
+from stvideo.data.lists.split_report import write_report
+from stvideo.data.loading.datasets import build_dataset
+from stvideo.settings.config import load_config
+from stvideo.weights.factory import load_model
 from tests.test_train import assert_one_line
 from tests.tiny_runs import CLASSES, TINY, VAL_VIDEOS, make_data, run_command, run_here
 

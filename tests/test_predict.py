@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file
 
-from stvideo.config import DataConfig
-from stvideo.data.datasets import build_dataset
-from stvideo.data.transforms import normalize
-from stvideo.errors import StvideoError
-from stvideo.inference import load_predictor
+from stvideo.core.errors import StvideoError
+from stvideo.data.clips.transforms import normalize
+from stvideo.data.loading.datasets import build_dataset
+from stvideo.inference.predictor import load_predictor
 from stvideo.predict import main
+from stvideo.settings.config import DataConfig
 from tests.painted_videos import painted_frames, write_video
 from tests.steered import CLASSES, preprocess, save_random_model
 from tests.video_files import encode_video, numbered_frames

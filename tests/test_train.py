@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from stvideo.config import load_config
+from stvideo.settings.config import load_config
 from stvideo.training.checkpoint import check_checkpoint
 from tests.tiny_runs import (
     RANDOM,

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from stvideo import cli
-from stvideo.data.decode import probe
+from stvideo.core.errors import StvideoError
+from stvideo.data.video.decode import probe
 from stvideo.drawing.geometry import Crop, fit
 from stvideo.drawing.sheet import CELL_HEIGHT, CELL_WIDTH
-from stvideo.errors import StvideoError
+from stvideo.settings import cli
 from stvideo.visualize import main
 from tests.browser import Browser
 from tests.painted_videos import center_crop, decode, painted_frames, write_rotated_video, write_video

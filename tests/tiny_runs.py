@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from stvideo import cli, compare, evaluate, train
+from stvideo import compare, evaluate, train
+from stvideo.settings import cli
 
 REPOSITORY = Path(__file__).parent.parent
 CLASSES = ("left", "right", "up")

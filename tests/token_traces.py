@@ -2,7 +2,7 @@
 
 import torch
 
-from stvideo.tokens import TokenTrace
+from stvideo.core.tokens import TokenTrace
 
 CPU = torch.device("cpu")
 

@@ -70,7 +70,6 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from stvideo import cli
 from stvideo.benchmarks import end_to_end as end_to_end_module
 from stvideo.benchmarks import entrants as entrants_module
 from stvideo.benchmarks import targets as targets_module
@@ -81,9 +80,10 @@ from stvideo.benchmarks.machine import describe_machine, machine_line
 from stvideo.benchmarks.report import Report, Section
 from stvideo.benchmarks.side_by_side import COLUMNS, call_counts, cost_rows, product_rates, run_batch
 from stvideo.benchmarks.targets import Target, dense_counterpart, parse_targets
+from stvideo.core.errors import StvideoError
 from stvideo.drawing.speeds import plot_speeds
-from stvideo.errors import StvideoError
-from stvideo.settings import accept_dashes, choose_device, read_settings
+from stvideo.settings import cli
+from stvideo.settings.command_settings import accept_dashes, choose_device, read_settings
 
 MOST_PASSES = 5  # for the reductions' own cost
 COMPILED_AT_ONCE = 1024  # more versions of one function than any table has models

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from stvideo.benchmarks.entrants import FORMS, TRAINING_FORMS
-from stvideo.errors import StvideoError, nearest
-from stvideo.settings import check_at_least, check_precision
+from stvideo.core.errors import StvideoError, nearest
+from stvideo.settings.command_settings import check_at_least, check_precision
 
 MODES = ("forward", "train", "end_to_end")
 

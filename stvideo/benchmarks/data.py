@@ -39,18 +39,18 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from stvideo import cli
 from stvideo.benchmarks.data_passes import Clips, Reader, loader_rates, other_readers, own_readers, stage_seconds
 from stvideo.benchmarks.generated_clips import generated_clips
 from stvideo.benchmarks.machine import describe_machine, machine_line
 from stvideo.benchmarks.report import Column, Report, Section, show_ratio
 from stvideo.benchmarks.timing import Contestant, Timing, race, ratio
-from stvideo.config import DataConfig, load_config
-from stvideo.data.datasets import build_dataset
-from stvideo.data.preparation.jobs import Failure
-from stvideo.data.preparation.transcode import Job, Recipe, encoder_problem, transcode
-from stvideo.errors import StvideoError
-from stvideo.settings import accept_dashes, check_at_least, read_settings
+from stvideo.core.errors import StvideoError
+from stvideo.data.loading.datasets import build_dataset
+from stvideo.preparation.jobs import Failure
+from stvideo.preparation.transcode import Job, Recipe, encoder_problem, transcode
+from stvideo.settings import cli
+from stvideo.settings.command_settings import accept_dashes, check_at_least, read_settings
+from stvideo.settings.config import DataConfig, load_config
 
 CPU = torch.device("cpu")
 CRF = 22.0  # as in data_tools/resize.py

@@ -14,14 +14,14 @@ import numpy as np
 from torch import Tensor
 
 from stvideo.benchmarks.readers import Read, by_decord, by_pyav, by_pytorchvideo
-from stvideo.config import DataConfig
-from stvideo.data.clip_reading import ClipReading
-from stvideo.data.datasets import VideoDataset, train_transform
-from stvideo.data.decode import decord_installed, open_video
-from stvideo.data.decode_torchcodec import torchcodec_problem
-from stvideo.data.index import VideoIndex
-from stvideo.data.loader import build_loader, collate
-from stvideo.errors import StvideoError
+from stvideo.core.errors import StvideoError
+from stvideo.data.clips.reading import ClipReading
+from stvideo.data.lists.index import VideoIndex
+from stvideo.data.loading.datasets import VideoDataset, train_transform
+from stvideo.data.loading.loader import build_loader, collate
+from stvideo.data.video.decode import decord_installed, open_video
+from stvideo.data.video.torchcodec import torchcodec_problem
+from stvideo.settings.config import DataConfig
 
 STAGES = ("open", "seek and decode", "transform", "collate")
 LOADER_CLIPS = 32  # at least, of a pass of the loader

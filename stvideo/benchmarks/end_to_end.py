@@ -33,15 +33,15 @@ from stvideo.benchmarks.machine import describe_machine, machine_line
 from stvideo.benchmarks.report import Column, Report, Section, show_ratio
 from stvideo.benchmarks.running import forward_call
 from stvideo.benchmarks.timing import synchronize
-from stvideo.config import DataConfig, load_config
-from stvideo.data.clip_reading import ClipReading
-from stvideo.data.datasets import VideoDataset, build_dataset
-from stvideo.data.decode import open_video
-from stvideo.data.index import VideoIndex
-from stvideo.data.loader import Loader, build_loader
-from stvideo.errors import StvideoError
-from stvideo.inputs import collect_videos
-from stvideo.training.clips import ClipPreparer
+from stvideo.core.errors import StvideoError
+from stvideo.data.clips.reading import ClipReading
+from stvideo.data.lists.index import VideoIndex
+from stvideo.data.loading.batches import ClipPreparer
+from stvideo.data.loading.datasets import VideoDataset, build_dataset
+from stvideo.data.loading.loader import Loader, build_loader
+from stvideo.data.video.decode import open_video
+from stvideo.inference.inputs import collect_videos
+from stvideo.settings.config import DataConfig, load_config
 
 GENERATED = 8  # clips, where there are no videos
 PREFETCH = 2  # batches that each loader process prepares ahead

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from stvideo.benchmarks.targets import Target
 from stvideo.benchmarks.textbook import has_textbook, textbook_form
-from stvideo.export import OnnxSession, export_onnx, export_program
-from stvideo.macs import count_macs
+from stvideo.core.macs import count_macs
+from stvideo.weights.export import OnnxSession, export_onnx, export_program
 
 FORMS = ("textbook", "eager", "optimized", "compiled", "optimized-compiled", "exported", "onnx")
 TRAINING_FORMS = ("textbook", "eager", "compiled")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stvideo.benchmarks.report import Section
-from stvideo.training.distributed import has_device
+from stvideo.runtime.processes import has_device
 
 LONGEST_LAUNCH = 3600.0  # seconds
 

@@ -1,7 +1,7 @@
 """What the reductions themselves cost: the forward pass cut into its named parts, timed on the real inputs.
 
 Every `Reduction` module is a part of its own, so a new method is listed without doing anything for it; functions and
-methods that carry `stvideo.parts.part` are listed inside it. A part's time is its own: what parts inside it took
+methods that carry `stvideo.core.parts.part` are listed inside it. A part's time is its own: what parts inside it took
 is theirs.
 """
 
@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from stvideo.benchmarks.timing import synchronize
-from stvideo.parts import listening
+from stvideo.core.parts import listening
 from stvideo.reduction.base import Reduction
 
 BLOCKS = "blocks"

@@ -30,18 +30,24 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from stvideo import cli
 from stvideo.benchmarks.machine import describe_machine, machine_line
 from stvideo.benchmarks.published import PUBLISHED
 from stvideo.benchmarks.report import Column, Report, Section, show_ratio
 from stvideo.benchmarks.rows import Block, Row
 from stvideo.benchmarks.running import forward_call, random_clip
 from stvideo.benchmarks.timing import Contestant, Ratio, race, ratio
-from stvideo.errors import StvideoError, nearest
-from stvideo.macs import count_macs
-from stvideo.models.factory import create_model
+from stvideo.core.errors import StvideoError, nearest
+from stvideo.core.macs import count_macs
 from stvideo.models.registry import list_models
-from stvideo.settings import accept_dashes, check_at_least, check_precision, choose_device, read_settings
+from stvideo.settings import cli
+from stvideo.settings.command_settings import (
+    accept_dashes,
+    check_at_least,
+    check_precision,
+    choose_device,
+    read_settings,
+)
+from stvideo.weights.factory import create_model
 
 NOT_HERE = "not in this version"
 MODELS_AT_ONCE = 5  # reduced models in memory beside their dense one

@@ -18,9 +18,9 @@ import torch
 import torchvision
 from torch import Tensor
 
-from stvideo.data.sampling import stride_indices
-from stvideo.data.transforms import TrainTransform
-from stvideo.errors import StvideoError
+from stvideo.core.errors import StvideoError
+from stvideo.data.clips.sampling import stride_indices
+from stvideo.data.clips.transforms import TrainTransform
 
 Read = Callable[[Path, np.random.Generator], Tensor]
 """A clip (3, T, H, W) of a video, placed and cut at random."""

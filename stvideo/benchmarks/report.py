@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stvideo.training.run_folder import prepare_output, write_atomically
+from stvideo.runtime.run_folder import prepare_output, write_atomically
 
 
 def _plain(value: Any) -> str:

@@ -22,12 +22,12 @@ import yaml
 from torch import nn
 
 from stvideo.benchmarks.timm_models import TIMM, build_timm
-from stvideo.config import load_config
-from stvideo.errors import StvideoError, nearest
-from stvideo.models.factory import create_model, load_model
+from stvideo.core.errors import StvideoError, nearest
 from stvideo.models.registry import list_models, model_entry
 from stvideo.reduction.base import apply_reduction, list_reductions, reduction_options, remove_reduction
+from stvideo.settings.config import load_config
 from stvideo.training.build import model_arguments
+from stvideo.weights.factory import create_model, load_model
 
 REDUCED_PREFIXES = ("evit_", "stvit_", "stvitr_")
 

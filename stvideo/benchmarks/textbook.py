@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import stvideo
-from stvideo.errors import StvideoError
+from stvideo.core.errors import StvideoError
 from stvideo.models.block import Block
 from stvideo.models.timesformer import TimeSformer
 from stvideo.reduction.base import reduction_options

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from stvideo.memory import is_out_of_memory
+from stvideo.core.memory import is_out_of_memory
 
 MOST_WARM_UPS = 100
 

@@ -7,7 +7,7 @@ from typing import Any
 import timm
 from torch import Tensor, nn
 
-from stvideo.errors import StvideoError, nearest
+from stvideo.core.errors import StvideoError, nearest
 from stvideo.models.registry import list_models
 
 TIMM = "timm:"

@@ -45,21 +45,21 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from stvideo import cli
 from stvideo.benchmarks.launches import time_launches
 from stvideo.benchmarks.machine import describe_machine, machine_line
 from stvideo.benchmarks.memory import peak_memory
 from stvideo.benchmarks.report import Column, Report, Section, show_ratio
 from stvideo.benchmarks.timing import Contestant, race, ratio
 from stvideo.benchmarks.training_step import Stepper
-from stvideo.config import Config, load_config
-from stvideo.errors import StvideoError, nearest
-from stvideo.memory import is_out_of_memory
-from stvideo.models.factory import create_model
+from stvideo.core.errors import StvideoError, nearest
+from stvideo.core.memory import is_out_of_memory
 from stvideo.models.registry import list_models
-from stvideo.settings import accept_dashes, check_at_least, read_settings
+from stvideo.runtime.processes import has_device
+from stvideo.settings import cli
+from stvideo.settings.command_settings import accept_dashes, check_at_least, read_settings
+from stvideo.settings.config import Config, load_config
 from stvideo.training.checks import check_config
-from stvideo.training.distributed import has_device
+from stvideo.weights.factory import create_model
 
 SWITCHES: dict[str, tuple[str, ...]] = {
     "checkpointing": ("model.grad_checkpointing=true",),

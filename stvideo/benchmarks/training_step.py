@@ -10,13 +10,13 @@ import torch
 from accelerate.state import AcceleratorState
 from torch import Tensor
 
-from stvideo.config import Config
+from stvideo.data.loading.batches import ClipPreparer
+from stvideo.runtime.processes import start_accelerator
+from stvideo.runtime.sharding import shard_blocks
+from stvideo.settings.config import Config
 from stvideo.training.build import build_networks
-from stvideo.training.clips import ClipPreparer
 from stvideo.training.compiling import compile_model
-from stvideo.training.distributed import start_accelerator
 from stvideo.training.optimizer import build_optimizer, set_learning_rate
-from stvideo.training.sharding import shard_blocks
 from stvideo.training.step import Batch, seed_step, take_step
 
 TINY_RATE = 1e-9  # steps on noise must not lead the weights astray

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from stvideo.packed import can_pack, is_product, multiply, rearrange
+from stvideo.core.packed import can_pack, is_product, multiply, rearrange
 
 Shape = tuple[int, int, int]
 """(rows, in features, out features) of one linear layer's product."""

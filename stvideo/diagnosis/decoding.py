@@ -8,10 +8,10 @@ from typing import Any
 import av
 import numpy as np
 
-from stvideo.data.decode import Video, decord_installed
-from stvideo.data.decode_torchcodec import torchcodec_problem
+from stvideo.core.errors import StvideoError
+from stvideo.data.video.decode import Video, decord_installed
+from stvideo.data.video.torchcodec import torchcodec_problem
 from stvideo.diagnosis.finding import BROKEN, LESS, OK, Finding
-from stvideo.errors import StvideoError
 
 GROUP = "decoding"
 FRAMES, SIDE, STEP = 12, 64, 16  # frame i is gray level 30 + 16 i

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from stvideo.errors import StvideoError
+from stvideo.core.errors import StvideoError
 
 
 class VideoWriter:

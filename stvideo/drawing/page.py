@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from stvideo.core.files import write_atomically
 from stvideo.drawing.geometry import Crop, fit
 from stvideo.drawing.overlay import (
     DROPPED_LIGHT,
@@ -24,7 +25,6 @@ from stvideo.drawing.overlay import (
     SHARED_STRENGTH,
 )
 from stvideo.drawing.states import DROPPED, LayerStates
-from stvideo.files import write_atomically
 
 FRAME_BOX = (720, 540)  # pixels of the large frame; smaller videos are enlarged by whole numbers
 THUMBNAIL_BOX = (160, 160)

@@ -11,8 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from stvideo.core.files import replacing
 from stvideo.drawing.text import plain
-from stvideo.files import replacing
 
 DPI = 130
 

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from stvideo.core.files import replacing
 from stvideo.drawing.geometry import Crop, fit
 from stvideo.drawing.overlay import DROPPED_LIGHT, FUSED_STRENGTH, OUTSIDE_GRAY, paint
 from stvideo.drawing.states import DROPPED, FUSED, FUSED_COLOR, KEPT, SHARED, LayerStates
 from stvideo.drawing.text import INK, MUTED, font, write
-from stvideo.files import replacing
 
 MARGIN, GAP = 28, 8
 LABEL_WIDTH, LABEL_SIZE = 176, 13

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stvideo.core.errors import StvideoError
+from stvideo.core.tokens import Layer, TokenTrace
 from stvideo.drawing.colors import palette, token_colors
-from stvideo.errors import StvideoError
-from stvideo.tokens import Layer, TokenTrace
 
 DROPPED, FUSED, KEPT, SHARED = 0, 1, 2, 3
 """State of a patch: gone; alive only inside a fused token; a token of its own; inside a token that several

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from stvideo.errors import StvideoError, nearest
-from stvideo.macs import count_macs
+from stvideo.core.errors import StvideoError, nearest
+from stvideo.core.macs import count_macs
 from stvideo.reduction.base import apply_reduction, reduction_options, remove_reduction
 from stvideo.reduction.budget import set_budget
 

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stvideo.data.decode import UnreadableVideo, open_video
-from stvideo.drawing.evaluation import (
+from stvideo.core.errors import StvideoError
+from stvideo.data.video.decode import UnreadableVideo, open_video
+from stvideo.drawing.confusion import (
     confusion_matrix,
     draw_class_rows,
     plot_confusion,
     save_picture,
     worst_class_rows,
 )
-from stvideo.errors import StvideoError
 
 FRAME_SIDE = 240  # pixels of the shorter side of the frames that are shown
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from stvideo.drawing.evaluation import class_accuracy, confusion_matrix
-from stvideo.errors import StvideoError
+from stvideo.core.errors import StvideoError
+from stvideo.core.files import write_atomically
+from stvideo.drawing.confusion import class_accuracy, confusion_matrix
+from stvideo.evaluation.metrics import Predictions
 from stvideo.evaluation.pictures import write_evaluation_pictures
+from stvideo.evaluation.runner import Evaluation
 from stvideo.evaluation.video_set import VideoSet
-from stvideo.files import write_atomically
-from stvideo.metrics import Predictions
-from stvideo.training.evaluation import Evaluation
-from stvideo.training.restore import Restored
+from stvideo.weights.restore import Restored
 
 
 def describe(restored: Restored, videos: VideoSet, outcome: Evaluation, gmacs: float) -> dict[str, Any]:

@@ -16,22 +16,22 @@ from typing import Any
 from accelerate import Accelerator
 from torch import nn
 
-from stvideo import cli
-from stvideo.config import Config, to_dict
+from stvideo.core.errors import StvideoError
+from stvideo.core.files import write_atomically
+from stvideo.core.macs import count_macs
 from stvideo.drawing.curves import Curve, Point, plot_curve_panels
-from stvideo.errors import StvideoError
 from stvideo.evaluation.budgets import CONTROL, at_budget, control_of, parse_sweep, share_weights
 from stvideo.evaluation.paired import accuracy_interval, paired_difference
 from stvideo.evaluation.report import write_csv, write_predictions
+from stvideo.evaluation.runner import Evaluation
 from stvideo.evaluation.video_set import VideoSet
-from stvideo.files import write_atomically
-from stvideo.macs import count_macs
 from stvideo.reduction.base import reduction_options, remove_reduction
+from stvideo.runtime.processes import start_accelerator
+from stvideo.runtime.run_folder import prepare_output
+from stvideo.settings import cli
+from stvideo.settings.config import Config, to_dict
 from stvideo.training.build import PREPROCESS
-from stvideo.training.distributed import start_accelerator
-from stvideo.training.evaluation import Evaluation
-from stvideo.training.restore import Restored
-from stvideo.training.run_folder import prepare_output
+from stvideo.weights.restore import Restored
 
 
 @dataclass

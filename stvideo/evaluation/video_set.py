@@ -9,13 +9,13 @@ from accelerate import Accelerator
 from torch import nn
 from tqdm import tqdm
 
-from stvideo import cli
-from stvideo.config import Config
-from stvideo.data.datasets import VideoDataset, build_dataset
-from stvideo.data.loader import build_loader
-from stvideo.data.protocols import find_protocol
-from stvideo.training.clips import ClipPreparer
-from stvideo.training.evaluation import Evaluation, evaluate_models
+from stvideo.data.clips.protocols import find_protocol
+from stvideo.data.loading.batches import ClipPreparer
+from stvideo.data.loading.datasets import VideoDataset, build_dataset
+from stvideo.data.loading.loader import build_loader
+from stvideo.evaluation.runner import Evaluation, evaluate_models
+from stvideo.settings import cli
+from stvideo.settings.config import Config
 
 
 class VideoSet:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stvideo.errors import StvideoError
+from stvideo.core.errors import StvideoError
 
 
 def check_img_size(img_size: int | Sequence[int], patch_size: int) -> tuple[int, int]:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from stvideo.layers import Attention, DropPath, LayerScale, Mlp, class_attention_row, fold_scale
-from stvideo.parts import part
+from stvideo.core.layers import Attention, DropPath, LayerScale, Mlp, class_attention_row, fold_scale
+from stvideo.core.parts import part
+from stvideo.core.tokens import Tokens
 from stvideo.reduction.base import AttentionInfo, Reduction
-from stvideo.tokens import Tokens
 
 NO_NEEDS: frozenset[str] = frozenset()
 

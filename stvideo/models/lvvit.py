@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stvideo.errors import StvideoError
+from stvideo.core.errors import StvideoError
+from stvideo.core.tokens import Tokens
 from stvideo.models.vit import VisionTransformer
-from stvideo.tokens import Tokens
 
 
 class ConvPatchEmbed(nn.Module):

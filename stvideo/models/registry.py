@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from stvideo.errors import StvideoError, nearest
+from stvideo.core.errors import StvideoError, nearest
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stvideo.layers import Attention, fold_linear, fold_scale, resize_time_embedding
+from stvideo.core.layers import Attention, fold_linear, fold_scale, resize_time_embedding
+from stvideo.core.parts import part
+from stvideo.core.tokens import Tokens
 from stvideo.models.block import Block
 from stvideo.models.vit import VisionTransformer
-from stvideo.parts import part
-from stvideo.tokens import Tokens
 
 
 class DividedBlock(Block):

@@ -15,13 +15,13 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from stvideo.errors import StvideoError
-from stvideo.layers import PatchEmbed, resize_grid_embedding
+from stvideo.core.errors import StvideoError
+from stvideo.core.layers import PatchEmbed, resize_grid_embedding
+from stvideo.core.tokens import Tokens, TokenTrace
 from stvideo.models.arguments import check_choice, check_img_size
 from stvideo.models.block import Block
-from stvideo.models.inference import clips_at_once, optimize_for_inference
+from stvideo.models.optimize import clips_at_once, optimize_for_inference
 from stvideo.reduction.base import AttentionInfo, Host, Reduction
-from stvideo.tokens import Tokens, TokenTrace
 
 
 class VisionTransformer(nn.Module):
@@ -289,7 +289,7 @@ class VisionTransformer(nn.Module):
         return module(*args)  # type: ignore[no-any-return]
 
     def optimize_for_inference(self, *, dtype: torch.dtype | None = None, compile: bool = False) -> nn.Module:
-        """A faster copy for inference; see `stvideo.models.inference.optimize_for_inference`."""
+        """A faster copy for inference; see `stvideo.models.optimize.optimize_for_inference`."""
         return optimize_for_inference(self, dtype=dtype, compile=compile)
 
     def forward_head(self, tokens: Tokens, pre_logits: bool = False) -> Tensor:

@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from stvideo.errors import StvideoError, nearest
+from stvideo.core.errors import StvideoError, nearest
 
 Slot = Literal["mid", "replace", "after"]
 

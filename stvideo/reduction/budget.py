@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from stvideo.errors import StvideoError, nearest
+from stvideo.core.errors import StvideoError, nearest
 from stvideo.reduction.base import Reduction, build_reduction
 
 Budget = Mapping[str, Mapping[str, Any]]

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from stvideo.errors import StvideoError
+from stvideo.core.errors import StvideoError
 from stvideo.reduction.base import check_unit
 
 

@@ -9,11 +9,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stvideo.errors import StvideoError
-from stvideo.layers import gather_tokens
-from stvideo.parts import part
+from stvideo.core.errors import StvideoError
+from stvideo.core.layers import gather_tokens
+from stvideo.core.parts import part
+from stvideo.core.tokens import Tokens
 from stvideo.reduction.base import Host, check_unit
-from stvideo.tokens import Tokens
 
 Scope = Literal["tube", "frame", "clip"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from stvideo.tokens import Tokens
+from stvideo.core.tokens import Tokens
 
 
 def adaptive_bins(length: int, count: int) -> list[tuple[int, int]]:

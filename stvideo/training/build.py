@@ -11,16 +11,16 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from stvideo.config import Config, DataConfig, ModelConfig, to_dict
-from stvideo.errors import StvideoError, nearest
-from stvideo.macs import count_macs, to_meta
-from stvideo.models.checkpoints import initialize
-from stvideo.models.factory import create_model, load_model
+from stvideo.core.errors import StvideoError, nearest
+from stvideo.core.macs import count_macs, to_meta
 from stvideo.reduction.budget import draw_budgets, set_budget, training_budgets
+from stvideo.runtime.run_folder import versions
+from stvideo.runtime.sharding import shard_copy, share_weights
+from stvideo.settings.config import Config, DataConfig, ModelConfig, to_dict
 from stvideo.training.distill import TrainingLoss, check_teacher
 from stvideo.training.ema import WeightAverage
-from stvideo.training.run_folder import versions
-from stvideo.training.sharding import shard_copy, share_weights
+from stvideo.weights.factory import create_model, load_model
+from stvideo.weights.reading import initialize
 
 PREPROCESS = (
     "mean",

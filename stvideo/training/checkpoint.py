@@ -31,9 +31,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from stvideo.config import Config, to_dict
-from stvideo.errors import StvideoError
-from stvideo.training.run_folder import RunFolder, keep_as
+from stvideo.core.errors import StvideoError
+from stvideo.runtime.run_folder import RunFolder, keep_as
+from stvideo.settings.config import Config, to_dict
 
 STATE = "training_state"
 CHECKSUMS = "checksums.json"

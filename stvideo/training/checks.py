@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from stvideo.config import Config
-from stvideo.data.protocols import PROTOCOLS, find_protocol
-from stvideo.errors import StvideoError, nearest
+from stvideo.core.errors import StvideoError, nearest
+from stvideo.data.clips.protocols import PROTOCOLS, find_protocol
+from stvideo.settings.config import Config
 from stvideo.training.log import check_trackers
 
 CHOICES = {

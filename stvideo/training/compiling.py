@@ -9,7 +9,7 @@ import sys
 import torch
 from torch import nn
 
-from stvideo.errors import StvideoError
+from stvideo.core.errors import StvideoError
 from stvideo.reduction.budget import limit_budgets
 
 MOST_GRAPHS = 64

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stvideo.config import Config
-from stvideo.errors import StvideoError
+from stvideo.core.errors import StvideoError
+from stvideo.settings.config import Config
 
 
 class TrainingLoss(nn.Module):

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from stvideo.training.sharding import local
+from stvideo.runtime.sharding import local
 
 
 class WeightAverage:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from stvideo.errors import StvideoError
-from stvideo.memory import is_out_of_memory
+from stvideo.core.errors import StvideoError
+from stvideo.core.memory import is_out_of_memory
 from stvideo.training.checkpoint import write_checkpoint
 from stvideo.training.memory import advice
 

@@ -15,10 +15,10 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import LoggerType
 from tqdm import tqdm
 
-from stvideo import cli
-from stvideo.config import Config, to_dict
-from stvideo.errors import StvideoError, nearest
-from stvideo.training.run_folder import RunFolder, write_atomically
+from stvideo.core.errors import StvideoError, nearest
+from stvideo.runtime.run_folder import RunFolder, write_atomically
+from stvideo.settings import cli
+from stvideo.settings.config import Config, to_dict
 
 WARM_UP_STEPS = 3  # the first steps allocate memory and start workers; they are left out of every speed
 

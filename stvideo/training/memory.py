@@ -8,9 +8,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from stvideo.config import Config
-from stvideo.errors import StvideoError
-from stvideo.memory import for_evaluation
+from stvideo.core.errors import StvideoError
+from stvideo.core.memory import for_evaluation
+from stvideo.settings.config import Config
 from stvideo.training.checkpoint import Progress
 
 

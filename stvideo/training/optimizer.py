@@ -10,8 +10,8 @@ import torch
 from timm.models import group_parameters
 from torch import nn
 
-from stvideo.config import TrainConfig
-from stvideo.errors import StvideoError
+from stvideo.core.errors import StvideoError
+from stvideo.settings.config import TrainConfig
 
 FUSED_DEVICES = ("cpu", "cuda", "mps", "xpu")  # that torch has fused update kernels for
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from accelerate.utils import broadcast_object_list
 
-from stvideo import cli
-from stvideo.errors import StvideoError
+from stvideo.core.errors import StvideoError
+from stvideo.runtime.processes import refuse_together
+from stvideo.runtime.sharding import share_optimizer
+from stvideo.settings import cli
 from stvideo.training.checkpoint import check_same_model, find_checkpoint, load_state, other_differences
-from stvideo.training.distributed import refuse_together
 from stvideo.training.optimizer import load_optimizer
-from stvideo.training.sharding import share_optimizer
 
 if TYPE_CHECKING:
     from stvideo.training.session import Session

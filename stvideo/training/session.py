@@ -14,27 +14,27 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from stvideo.config import Config
-from stvideo.data.datasets import VideoDataset, build_dataset
-from stvideo.data.loader import Loader, build_loader
-from stvideo.errors import StvideoError
-from stvideo.models.checkpoints import save_model
+from stvideo.core.errors import StvideoError
+from stvideo.data.loading.batches import ClipPreparer
+from stvideo.data.loading.datasets import VideoDataset, build_dataset
+from stvideo.data.loading.loader import Loader, build_loader
+from stvideo.evaluation.runner import evaluate_model
+from stvideo.runtime.run_folder import RunFolder
+from stvideo.runtime.sharding import gathered, shard_blocks, whole
+from stvideo.runtime.signals import StopSignal
+from stvideo.settings.config import Config
 from stvideo.training.build import Networks, build_networks, checkpoint_metadata
 from stvideo.training.checkpoint import Progress, save_checkpoint
 from stvideo.training.checks import parse_views
-from stvideo.training.clips import ClipPreparer
 from stvideo.training.compiling import compile_model
-from stvideo.training.evaluation import evaluate_model
 from stvideo.training.faults import explain, note_bad_step
 from stvideo.training.log import Throughput, TrainingLog
 from stvideo.training.memory import MicroBatches
 from stvideo.training.optimizer import build_optimizer, peak_learning_rate, set_learning_rate
 from stvideo.training.resume import choose_checkpoint, facts, load_checkpoint
-from stvideo.training.run_folder import RunFolder
 from stvideo.training.schedule import learning_rate
-from stvideo.training.sharding import gathered, shard_blocks, whole
-from stvideo.training.signals import StopSignal
 from stvideo.training.step import Batch, StepResult, seed_step
+from stvideo.weights.reading import save_model
 
 
 class Session:

@@ -10,10 +10,10 @@ from stvideo import benchmark
 from stvideo.benchmarks import data, readers
 from stvideo.benchmarks.data_passes import Clips, own_readers
 from stvideo.benchmarks.timing import Timing
-from stvideo.config import DataConfig
-from stvideo.data.sampling import stride_indices
-from stvideo.data.transforms import TrainTransform
-from stvideo.errors import StvideoError
+from stvideo.core.errors import StvideoError
+from stvideo.data.clips.sampling import stride_indices
+from stvideo.data.clips.transforms import TrainTransform
+from stvideo.settings.config import DataConfig
 from tests.video_files import encode_video, frame_numbers, numbered_frames
 
 SMALL = ["data.num_frames=4", "data.stride=8", "data.img_size=32", "data.short_side=[32,40]", "data.batch_size=2"]

@@ -8,8 +8,8 @@ from stvideo import StvideoError
 from stvideo.benchmark import main
 from stvideo.benchmarks.end_to_end import Videos, what_to_change
 from stvideo.benchmarks.generated_clips import generated_clips
-from stvideo.config import DataConfig
-from stvideo.data.decode import open_video, read_frames
+from stvideo.data.video.decode import open_video, read_frames
+from stvideo.settings.config import DataConfig
 
 TINY = "embed_dim=32 depth=2 num_heads=2 img_size=32 num_frames=2 num_classes=3"
 

@@ -14,8 +14,8 @@ from stvideo.benchmarks.memory import peak_memory, saved_activations
 from stvideo.benchmarks.running import backward_call, forward_call, training_call
 from stvideo.benchmarks.timing import Contestant, Timing, percentile, race, ratio
 from stvideo.benchmarks.yardstick import linear_shapes, product_calls
-from stvideo.memory import is_out_of_memory
-from stvideo.packed import can_pack
+from stvideo.core.memory import is_out_of_memory
+from stvideo.core.packed import can_pack
 
 CPU = torch.device("cpu")
 

@@ -10,7 +10,7 @@ from stvideo import StvideoError
 from stvideo.benchmark import main
 from stvideo.benchmarks.training import SWITCHES
 from stvideo.benchmarks.training_step import Stepper
-from stvideo.config import load_config
+from stvideo.settings.config import load_config
 
 TINY = [
     "timesformer_tiny_patch16_224",

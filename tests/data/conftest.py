@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.data.loading import TRAIN, VAL
+from tests.data.tiny_loader import TRAIN, VAL
 from tests.video_files import cut_without_encoding, encode_video, numbered_frames
 
 FRAMES = 60

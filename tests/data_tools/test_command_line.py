@@ -5,8 +5,8 @@ import importlib
 import pytest
 
 from data_tools import kinetics, splits
-from stvideo.data.preparation.command_line import read_command_line
-from stvideo.errors import StvideoError
+from stvideo.core.errors import StvideoError
+from stvideo.preparation.command_line import read_command_line
 
 TOOLS = ("kinetics", "ssv2", "splits", "verify", "resize")
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from data_tools.kinetics import main
-from stvideo.config import DataConfig
-from stvideo.data.annotations import read_annotations
-from stvideo.data.datasets import build_dataset
-from stvideo.data.listfiles import read_classes
-from stvideo.data.official.split_report import official_size
-from stvideo.errors import StvideoError
+from stvideo.core.errors import StvideoError
+from stvideo.data.lists.annotations import read_annotations
+from stvideo.data.lists.listfiles import read_classes
+from stvideo.data.lists.split_report import official_size
+from stvideo.data.loading.datasets import build_dataset
+from stvideo.settings.config import DataConfig
 from tests.data_tools.trees import touch, write
 from tests.video_files import encode_video, frame_numbers, numbered_frames
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from data_tools.motion import MOTIONS, Settings, draw_clip, main, write_motion
-from stvideo.config import DataConfig
-from stvideo.data.datasets import build_dataset
-from stvideo.data.decode import probe
-from stvideo.errors import StvideoError
+from stvideo.core.errors import StvideoError
+from stvideo.data.loading.datasets import build_dataset
+from stvideo.data.video.decode import probe
+from stvideo.settings.config import DataConfig
 
 REPOSITORY = Path(__file__).parents[2]
 TINY = {"size": 32, "frames": 6, "fps": 15}

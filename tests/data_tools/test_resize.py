@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from data_tools.resize import main, resize, target_names
-from stvideo.config import DataConfig
-from stvideo.data.datasets import build_dataset
-from stvideo.data.decode import open_video
-from stvideo.data.listfiles import read_list
-from stvideo.data.packets import index_packets, open_container
-from stvideo.data.preparation.transcode import Job, Recipe, Transcoded, target_size, transcode
-from stvideo.errors import StvideoError
+from stvideo.core.errors import StvideoError
+from stvideo.data.lists.listfiles import read_list
+from stvideo.data.loading.datasets import build_dataset
+from stvideo.data.video.decode import open_video
+from stvideo.data.video.packets import index_packets, open_container
+from stvideo.preparation.transcode import Job, Recipe, Transcoded, target_size, transcode
+from stvideo.settings.config import DataConfig
 from tests.data_tools.damaged_files import FRAMES, encode, write_bad, write_good, write_partial
 from tests.tiny_runs import environment
 from tests.video_files import frame_numbers, set_display_matrix

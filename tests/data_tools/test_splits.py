@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from data_tools.splits import main
-from stvideo.data.annotations import read_annotations
-from stvideo.data.listfiles import read_classes
-from stvideo.errors import StvideoError
+from stvideo.core.errors import StvideoError
+from stvideo.data.lists.annotations import read_annotations
+from stvideo.data.lists.listfiles import read_classes
 from tests.data_tools.trees import touch, write
 
 SHARED = Path(__file__).parents[3] / "shared" / "annotations"

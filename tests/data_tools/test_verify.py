@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from data_tools.verify import main, verify
-from stvideo.data.decode import decord_installed, open_video, read_frames
-from stvideo.data.manifest import COLUMNS, Entry
-from stvideo.data.preparation.inspection import Job, settle
-from stvideo.data.preparation.jobs import Failure
-from stvideo.errors import StvideoError
+from stvideo.core.errors import StvideoError
+from stvideo.data.lists.manifest import COLUMNS, Entry
+from stvideo.data.video.decode import decord_installed, open_video, read_frames
+from stvideo.preparation.inspection import Job, settle
+from stvideo.preparation.jobs import Failure
 from tests.data_tools.damaged_files import FRAMES, encode, write_bad, write_good, write_partial, write_pipe
 from tests.tiny_runs import environment
 from tests.video_files import SHARED_VIDEOS, frame_numbers, hide_the_start, repeat_without_encoding, set_display_matrix

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
+from stvideo.core.errors import StvideoError
 from stvideo.drawing.encode import GifWriter, VideoWriter
-from stvideo.errors import StvideoError
 
 
 def gradient(height: int, width: int, number: int) -> np.ndarray:

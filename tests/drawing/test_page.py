@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from stvideo.core.tokens import TokenTrace
 from stvideo.drawing.geometry import Crop
 from stvideo.drawing.overlay import paint
 from stvideo.drawing.page import draw_page, save_page
 from stvideo.drawing.states import LayerStates, layer_states
-from stvideo.tokens import TokenTrace
 from tests.browser import Browser
 from tests.token_traces import CPU, dense_trace, keep_trace, semantic_trace
 

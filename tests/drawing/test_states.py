@@ -6,10 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stvideo.core.errors import StvideoError
+from stvideo.core.tokens import TokenTrace
 from stvideo.drawing.colors import palette, srgb_to_oklab
 from stvideo.drawing.states import DROPPED, FUSED, KEPT, SHARED, layer_states
-from stvideo.errors import StvideoError
-from stvideo.tokens import TokenTrace
 from tests.properties import unhurried
 from tests.token_traces import CPU, dense_trace, keep_trace, semantic_trace
 

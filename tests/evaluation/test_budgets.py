@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import stvideo
-from stvideo.errors import StvideoError
+from stvideo.core.errors import StvideoError
 from stvideo.evaluation.budgets import at_budget, control_of, parse_sweep, share_weights
 
 SMALL = dict(num_classes=3, num_frames=4, img_size=32, patch_size=8, embed_dim=32, depth=4, num_heads=2)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stvideo.errors import StvideoError
+from stvideo.core.errors import StvideoError
 from stvideo.evaluation.pictures import write_evaluation_pictures
 from tests.painted_videos import painted_frames, write_video
 

@@ -5,9 +5,9 @@ import torch
 
 import stvideo
 from stvideo import StvideoError
-from stvideo.models.checkpoints import save_model
 from stvideo.reduction.base import reduction_options
 from stvideo.reduction.budget import draw_budgets, limit_budgets, set_budget, training_budgets
+from stvideo.weights.reading import save_model
 from tests.reduction.hosts import CLIP, host
 
 GRIDS = [[4, 2, 2], [2, 2, 2], [4, 1, 1], [4, 3, 4]]

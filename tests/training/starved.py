@@ -8,8 +8,9 @@ import sys
 
 import torch
 
-from stvideo import cli, train
+from stvideo import train
 from stvideo.models.timesformer import TimeSformer
+from stvideo.settings import cli
 
 
 def starve(limit, seen=None, training=True):

@@ -10,8 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from stvideo.config import Config, to_dict
-from stvideo.errors import StvideoError
+from stvideo.core.errors import StvideoError
+from stvideo.runtime.run_folder import RunFolder
+from stvideo.settings.config import Config, to_dict
 from stvideo.training.checkpoint import (
     Progress,
     check_checkpoint,
@@ -21,7 +22,6 @@ from stvideo.training.checkpoint import (
     other_differences,
     save_checkpoint,
 )
-from stvideo.training.run_folder import RunFolder
 
 
 def save(run, step, keep=2, is_best=False, size=4):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from stvideo import StvideoError
-from stvideo.config import load_config
-from stvideo.metrics import merge_views
+from stvideo.evaluation.metrics import merge_views
+from stvideo.settings.config import load_config
 from stvideo.training.checks import check_config
 
 

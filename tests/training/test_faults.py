@@ -9,12 +9,12 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from stvideo.config import load_config
+from stvideo.runtime.run_folder import RunFolder
+from stvideo.runtime.signals import StopSignal
+from stvideo.settings.config import load_config
 from stvideo.training.checkpoint import check_checkpoint
 from stvideo.training.log import TrainingLog
-from stvideo.training.run_folder import RunFolder
 from stvideo.training.session import Session
-from stvideo.training.signals import StopSignal
 from tests.tiny_runs import TINY, make_data, read_log, run_here
 
 

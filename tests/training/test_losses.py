@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from stvideo.config import Config
-from stvideo.errors import StvideoError
+from stvideo.core.errors import StvideoError
+from stvideo.settings.config import Config
 from stvideo.training.distill import TrainingLoss, check_teacher
 from stvideo.training.ema import WeightAverage
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stvideo.config import load_config
 from stvideo.models.timesformer import TimeSformer
+from stvideo.settings.config import load_config
 from stvideo.training.memory import advice
 from tests.tiny_runs import REPOSITORY, TINY, environment, free_port, read_log, run_here
 from tests.training.starved import starve

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from stvideo import cli
+from stvideo.settings import cli
 from stvideo.training.checkpoint import CHECKSUMS, _checksums
 from tests.tiny_runs import CLASSES, REPOSITORY, TINY, config_file, make_data, run_here
 

@@ -5,13 +5,13 @@ import torch
 from accelerate import Accelerator
 
 import stvideo
-from stvideo.config import DataConfig, load_config
+from stvideo.data.loading.batches import ClipPreparer
 from stvideo.reduction.budget import draw_budgets
+from stvideo.runtime.sharding import gradient_norm
+from stvideo.settings.config import DataConfig, load_config
 from stvideo.training.build import build_networks
 from stvideo.training.checks import LARGEST_SEED
-from stvideo.training.clips import ClipPreparer
 from stvideo.training.distill import TrainingLoss
-from stvideo.training.sharding import gradient_norm
 from stvideo.training.step import seed_step, take_step
 
 
@@ -80,4 +80,4 @@ def test_channels_last_is_a_setting_that_changes_no_number():
     assert not all(seen[True])
     assert all(seen[False])
     torch.testing.assert_close(results[False], results[True], rtol=1e-5, atol=1e-6)
-    assert stvideo.schema.TrainConfig().channels_last
+    assert stvideo.settings.schema.TrainConfig().channels_last

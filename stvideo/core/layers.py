@@ -1,0 +1,214 @@
+"""Building blocks shared by models and reductions, in timm's parameter names.
+
+Shapes: R rows (independent sequences), L tokens in a sequence, C channels, h heads, d = C / h.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stvideo.core.packed import PackedLinear, linear_rows
+from stvideo.core.parts import part
+
+
+class DropPath(nn.Module):
+    """Drop a residual branch for whole clips (stochastic depth), rescaling the rest.
+
+    The draw is one per clip, so that all frames of a clip lose the branch together.
+
+    Args:
+        rate: probability of dropping, in training.
+        scale: constant factor on the branch.
+    """
+
+    def __init__(self, rate: float = 0.0, scale: float = 1.0) -> None:
+        super().__init__()
+        self.rate = rate
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, ..., C) -> (B, ..., C)."""
+        if self.scale != 1.0:
+            x = x * self.scale
+        if self.rate == 0.0 or not self.training:
+            return x
+        keep = 1.0 - self.rate
+        mask = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep)
+        return x * mask.div_(keep)
+
+    def extra_repr(self) -> str:
+        return f"rate={self.rate:.3f}, scale={self.scale:g}"
+
+
+class LayerScale(nn.Module):
+    """Learned scale per channel (CaiT)."""
+
+    def __init__(self, dim: int, init: float) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((dim,), init))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gamma
+
+
+class Mlp(nn.Module):
+    """Linear, GELU, linear. (..., C) -> (..., C)."""
+
+    def __init__(self, dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden_dim)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(hidden_dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if isinstance(self.fc1, PackedLinear):
+            return self.fc2(self.fc1.rows(x, 0, self.fc1.out_features, "gelu"))
+        hidden = self.fc1(x)
+        if hidden.requires_grad or torch.compiler.is_compiling():
+            return self.fc2(self.act(hidden))
+        # In place: a second buffer of the network's widest activation costs more than the GELU itself on a CPU.
+        return self.fc2(torch.ops.aten.gelu_(hidden))
+
+
+class Attention(nn.Module):
+    """Multi-head attention with one ``qkv`` projection, used both on a sequence and across two.
+
+    The softmax is always torch's fused kernel; the class-attention row that some reductions need is computed
+    beside it (`class_attention_row`), never as part of a full attention map.
+    """
+
+    def __init__(
+        self, dim: int, num_heads: int, qkv_bias: bool = True, qk_norm: bool = False, norm_eps: float = 1e-6
+    ) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        head_dim = dim // num_heads
+        self.q_norm = nn.LayerNorm(head_dim, eps=norm_eps) if qk_norm else nn.Identity()
+        self.k_norm = nn.LayerNorm(head_dim, eps=norm_eps) if qk_norm else nn.Identity()
+        self.proj = nn.Linear(dim, dim)
+
+    def project_qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(R, L, C) -> query, key, value, each (R, h, L, d)."""
+        return self.split_heads(self.qkv(x))
+
+    def split_heads(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The projection (R, L, 3C) -> query, key, value, each (R, h, L, d); views of it but for a norm."""
+        rows, length, width = qkv.shape
+        heads = qkv.view(rows, length, 3, self.num_heads, width // (3 * self.num_heads))
+        q, k, v = heads.permute(2, 0, 3, 1, 4).unbind(0)
+        return self.q_norm(q), self.k_norm(k), v
+
+    def project_q(self, x: Tensor) -> Tensor:
+        """(R, L, C) -> query (R, h, L, d)."""
+        rows, length, dim = x.shape
+        q = linear_rows(self.qkv, x, 0, dim).view(rows, length, self.num_heads, dim // self.num_heads)
+        return self.q_norm(q.transpose(1, 2))
+
+    def project_kv(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(R, L, C) -> key, value, each (R, h, L, d)."""
+        rows, length, dim = x.shape
+        kv = linear_rows(self.qkv, x, dim, 3 * dim).view(rows, length, 2, self.num_heads, dim // self.num_heads)
+        k, v = kv.permute(2, 0, 3, 1, 4).unbind(0)
+        return self.k_norm(k), v
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Fused attention and the output projection. q (R, h, Lq, d), k and v (R, h, Lk, d) -> (R, Lq, C)."""
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.proj(out.transpose(1, 2).flatten(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Self-attention. (R, L, C) -> (R, L, C)."""
+        return self.attend(*self.project_qkv(x))
+
+
+@part("scores", reduction=True)
+def class_attention_row(q_class: Tensor, k: Tensor) -> Tensor:
+    """Attention of the class token to every token, averaged over heads (EViT, section 3.1).
+
+    Args:
+        q_class: (R, h, 1, d) query of the class token.
+        k: (R, h, L, d) keys of all tokens, the class token included.
+
+    Returns:
+        (R, L) float32; each row sums to 1. Costs O(h L d): the L x L map is never built.
+    """
+    logits = (q_class.float() @ k.float().transpose(-2, -1)) / math.sqrt(k.shape[-1])
+    return logits.softmax(dim=-1).mean(dim=1).squeeze(1)
+
+
+def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The full attention map averaged over heads, for looking at.
+
+    q (R, h, Lq, d) and k (R, h, Lk, d) -> (R, Lq, Lk) float32.
+    """
+    logits = (q.float() @ k.float().transpose(-2, -1)) / math.sqrt(k.shape[-1])
+    if mask is not None:
+        logits = logits.masked_fill(~mask, -torch.inf)
+    return logits.softmax(dim=-1).mean(dim=1)
+
+
+@torch.no_grad()
+def fold_scale(linear: nn.Linear, scale: Tensor | float) -> None:
+    """Work a factor on the outputs of ``linear``, a number or one per channel (C,), into its weights."""
+    scale = torch.as_tensor(scale, dtype=linear.weight.dtype, device=linear.weight.device)
+    linear.weight.mul_(scale.reshape(-1, 1))
+    if linear.bias is not None:
+        linear.bias.mul_(scale)
+
+
+@torch.no_grad()
+def fold_linear(first: nn.Linear, second: nn.Linear) -> None:
+    """Make ``first`` do what ``second`` did after it: one product instead of two (exact, worked out in float64)."""
+    weight, bias = second.weight.double(), second.bias.double()
+    if first.bias is not None:
+        first.bias.copy_(weight @ first.bias.double() + bias)
+    else:
+        first.bias = nn.Parameter(bias.to(first.weight.dtype))
+    first.weight.copy_(weight @ first.weight.double())
+
+
+class PatchEmbed(nn.Module):
+    """Cut every frame into patches and project them linearly."""
+
+    def __init__(self, patch_size: int, in_chans: int, dim: int) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.proj = nn.Conv2d(in_chans, dim, patch_size, patch_size)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(R, 3, H, W) pixels -> (R, H/p * W/p, C)."""
+        return self.proj(frames).flatten(2).transpose(1, 2)
+
+
+@part("gather", reduction=True)
+def gather_tokens(x: Tensor, index: Tensor) -> Tensor:
+    """Pick tokens by position. x (B, F, N, C), index (B, F, K) int64 -> (B, F, K, C).
+
+    Whole rows are copied, which is faster than an element-wise gather and has a cheap backward.
+    """
+    batch, groups, count, dim = x.shape
+    first = torch.arange(batch * groups, device=x.device).view(batch, groups, 1) * count
+    rows = (index + first).flatten()
+    return x.reshape(-1, dim).index_select(0, rows).view(batch, groups, index.shape[2], dim)
+
+
+def resize_grid_embedding(embed: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
+    """Bicubic resize of a positional embedding. (1, h*w, C) -> (1, h'*w', C); no antialiasing, as in EViT."""
+    if old == new:
+        return embed
+    grid = embed.reshape(1, *old, -1).permute(0, 3, 1, 2).float()
+    grid = F.interpolate(grid, size=new, mode="bicubic", align_corners=False)
+    return grid.permute(0, 2, 3, 1).flatten(1, 2).to(embed.dtype)
+
+
+def resize_time_embedding(embed: Tensor, new: int) -> Tensor:
+    """Linear resize of an embedding over time. (1, T, C) -> (1, T', C)."""
+    if embed.shape[1] == new:
+        return embed
+    resized = F.interpolate(embed.transpose(1, 2).float(), size=new, mode="linear", align_corners=False)
+    return resized.transpose(1, 2).to(embed.dtype)

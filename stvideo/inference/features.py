@@ -1,0 +1,121 @@
+"""Features of videos as arrays on disk, for whatever comes after the network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import save
+from torch import Tensor
+from tqdm import tqdm
+
+from stvideo.core.errors import StvideoError
+from stvideo.core.files import replacing
+from stvideo.data.video.decode import Readable, open_video, seconds_at
+from stvideo.inference.predictor import Predictor
+from stvideo.inference.timeline import timeline_windows
+from stvideo.models.swin.model import TRACED_STAGE
+
+FEATURES = ("clip", "frame", "token", "map")
+FORMATS = ("npz", "safetensors")
+
+
+def save_features(path: Path, predictor: Predictor, folder: Path, name: str, per_window: bool = False) -> list[Path]:
+    """Write NAME_features.npz (or .safetensors) with the features of the middle clip, centre crop; see `extract`.
+
+    Besides the features the file holds ``frames`` (T,), the frames of the video that the model saw. ``per_window``:
+    the features of every window of the timeline instead; all arrays then have the window as their first dimension, and
+    ``seconds`` (W, 2) says from when to when each reaches.
+
+    Raises:
+        StvideoError: the video cannot be read, the file not written, or the model has no such features.
+    """
+    settings = predictor.config.predict
+    with open_video(path, predictor.data.decoder, predictor.data.timeout) as video:
+        arrays: dict[str, Any] = (
+            of_windows(video, predictor, path.name) if per_window else of_middle_clip(video, predictor)
+        )
+    target = folder / f"{name}_features.{settings.feature_format}"
+    try:
+        with replacing(target) as temporary:
+            if settings.feature_format == "npz":
+                with temporary.open("wb") as file:
+                    np.savez_compressed(file, **arrays)
+            else:  # not save_file, which has an error of its own for a full disk
+                temporary.write_bytes(save({key: np.ascontiguousarray(value) for key, value in arrays.items()}))
+    except OSError as error:
+        raise StvideoError(f"{target}: cannot be written: {error.strerror or error}") from None
+    return [target]
+
+
+def of_middle_clip(video: Readable, predictor: Predictor) -> dict[str, NDArray[Any]]:
+    """Features of the one clip that stands for the whole video, and its ``frames`` (T,)."""
+    indices = predictor.indices(video.info)
+    features = extract(
+        predictor.model, predictor.read_clip(video, indices), predictor.config.predict.features or "clip"
+    )
+    return {**features, "frames": np.asarray(indices)}
+
+
+def of_windows(video: Readable, predictor: Predictor, name: str = "") -> dict[str, NDArray[Any]]:
+    """Features of every window of the timeline (W, ...), its ``frames`` (W, T) and ``seconds`` (W, 2)."""
+    windows, kind = timeline_windows(predictor, video.info), predictor.config.predict.features or "clip"
+    parts = [
+        extract(predictor.model, predictor.read_clip(video, window.indices), kind)
+        for window in tqdm(windows, unit="window", desc=name, leave=False, disable=None)
+    ]
+    return {
+        **{key: np.stack([part[key] for part in parts]) for key in parts[0]},
+        "frames": np.stack([window.indices for window in windows]),
+        "seconds": seconds_at(video, np.array([(window.begin, window.end) for window in windows])),
+    }
+
+
+@torch.inference_mode()
+def extract(model: Any, clip: Tensor, kind: str) -> dict[str, NDArray[Any]]:
+    """Features of one clip (1, 3, T, S, S).
+
+    Those of tokens come after the network's last norm; a network of stages (Swin) gives the tokens of the stage whose
+    patches its trace follows, before any norm.
+
+    Args:
+        kind: ``clip``: ``feature`` (C,), what the classification head reads;
+            ``frame``: ``feature`` (T, C), the mean over the patches of each frame, of those that are left;
+            ``token``: ``feature`` (N, C), one row per token, and ``assign`` (T, H, W) the row that carries each patch,
+            -1 if it was dropped;
+            ``map``: ``feature`` (T, H, W, C), each patch with the feature of the token that carries it, 0 if dropped,
+            and ``assign`` as above. After a recovery every patch has its own.
+
+    Raises:
+        StvideoError: the model does not give its tokens.
+    """
+    rows, assign, feature = _tokens(model, clip)
+    if kind == "clip":
+        return {"feature": feature}
+    if kind == "token":
+        return {"feature": rows, "assign": assign}
+    alive = assign >= 0
+    full = np.where(alive[..., None], rows[assign.clip(min=0)], np.float32(0))
+    if kind == "map":
+        return {"feature": full, "assign": assign}
+    count = alive.sum(axis=(1, 2))[:, None].astype(np.float32)
+    return {"feature": full.sum(axis=(1, 2)) / np.maximum(count, 1)}
+
+
+def _tokens(model: Any, clip: Tensor) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
+    """Tokens (N, C), the row that carries each patch (T, H, W), and the feature of the clip (C,)."""
+    if hasattr(model, "stage_outputs") and hasattr(model, "forward_head"):
+        outputs, trace = model.stage_outputs(clip, return_trace=True)
+        tokens, last = outputs[min(TRACED_STAGE, len(outputs) - 1)], outputs[-1]
+        rows = tokens[0].flatten(0, -2)
+    elif hasattr(model, "forward_features") and hasattr(model, "forward_head"):
+        last = model.forward_features(clip, return_trace=True)
+        trace, rows = last.trace, model.norm(last.patches)[0].flatten(0, 1)
+    else:
+        raise StvideoError(f"{type(model).__name__}: this model has no features to extract")
+    feature = model.forward_head(last, pre_logits=True)[0]
+    assign = trace.finish().assign["output"][0].cpu().numpy()
+    return rows.float().cpu().numpy(), assign, feature.float().cpu().numpy()

@@ -1,0 +1,317 @@
+"""Parts of Swin-like networks: windows, window attention, blocks, patch merging, stems.
+
+Liu et al., "Swin Transformer", arXiv 2103.14030; "Video Swin Transformer", arXiv 2106.13230. Parameter names are the
+official ones. Everything works on token grids (B, T, H, W, C); an image is a grid of one frame whose windows are one
+frame long, so images and clips share every line of code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stvideo.core.layers import DropPath, Mlp
+
+Size3 = tuple[int, int, int]
+"""(frames, rows, columns)."""
+
+MASKED = -100.0  # what upstream adds to logits between tokens that a shift made neighbours
+
+
+def fit_window(grid: Size3, window: Size3, shift: Size3) -> tuple[Size3, Size3]:
+    """Window and shift for a ``grid``: along an axis that one window covers, it shrinks and does not shift."""
+    fits = [length <= side for length, side in zip(grid, window, strict=True)]
+    fitted = tuple(length if fit else side for length, side, fit in zip(grid, window, fits, strict=True))
+    shifted = tuple(0 if fit else step for step, fit in zip(shift, fits, strict=True))
+    return fitted, shifted  # type: ignore[return-value]
+
+
+def pad_to_multiple(x: Tensor, window: Size3) -> Tensor:
+    """Zeros after the last frame, row and column, up to whole windows. (B, T, H, W, C) -> (B, T', H', W', C)."""
+    extra = [-length % side for length, side in zip(x.shape[1:4], window, strict=True)]
+    return F.pad(x, (0, 0, 0, extra[2], 0, extra[1], 0, extra[0])) if any(extra) else x
+
+
+def partition(x: Tensor, window: Size3) -> Tensor:
+    """(B, T, H, W, C), whole windows -> (B, windows, tokens in a window, C)."""
+    batch, frames, rows, columns, dim = x.shape
+    wt, wh, ww = window
+    x = x.view(batch, frames // wt, wt, rows // wh, wh, columns // ww, ww, dim)
+    return x.permute(0, 1, 3, 5, 2, 4, 6, 7).reshape(batch, -1, wt * wh * ww, dim)
+
+
+def join_windows(x: Tensor, window: Size3, grid: Size3) -> Tensor:
+    """The inverse of `partition`. (B, windows, tokens in a window, C) -> (B, T, H, W, C)."""
+    batch, dim = x.shape[0], x.shape[-1]
+    counts = [length // side for length, side in zip(grid, window, strict=True)]
+    x = x.view(batch, *counts, *window, dim)
+    return x.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(batch, *grid, dim)
+
+
+def shift_mask(grid: Size3, window: Size3, shift: Size3, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """What keeps apart, within a window of the rolled grid, tokens that are not neighbours in the picture.
+
+    Args:
+        grid: whole windows.
+        window: its size.
+        shift: by how much the grid was rolled towards the origin; 0 along an axis that was not.
+
+    Returns:
+        (windows, tokens, tokens), 0 or `MASKED`.
+    """
+    region = torch.zeros(1, *grid, 1, dtype=torch.long, device=device)
+    for axis, (length, side, step) in enumerate(zip(grid, window, shift, strict=True)):
+        if step:
+            position = torch.arange(length, device=device)
+            part = (position >= length - side).long() + (position >= length - step).long()
+            shape = [1] * 5
+            shape[axis + 1] = length
+            region = region * 3 + part.view(shape)
+    region = partition(region, window)[0, :, :, 0]
+    apart = region.unsqueeze(1) != region.unsqueeze(2)
+    return torch.zeros(apart.shape, device=device, dtype=dtype).masked_fill_(apart, MASKED)
+
+
+def relative_positions(window: Size3) -> Tensor:
+    """(tokens, tokens) int64: the row of the bias table for each pair of tokens of a full window."""
+    coords = torch.stack(torch.meshgrid(*(torch.arange(side) for side in window), indexing="ij")).flatten(1)
+    offset = coords.unsqueeze(2) - coords.unsqueeze(1)
+    index = torch.zeros_like(offset[0])
+    for axis, side in enumerate(window):
+        index = index * (2 * side - 1) + offset[axis] + side - 1
+    return index
+
+
+class WindowAttention(nn.Module):
+    """Multi-head self-attention inside windows with a learned bias per relative position.
+
+    Args:
+        dim: channels C.
+        num_heads: attention heads.
+        window: full window size.
+        qkv_bias: bias in the query, key and value projection.
+        flat_bias: how the bias of a window that is cut to a small grid is read. False: by the tokens' true relative
+            positions. True: the first rows and columns of the full window's table, whatever their positions, as the
+            published Video Swin models do (the same thing where only time is cut).
+    """
+
+    relative_position_index: Tensor
+
+    def __init__(self, dim: int, num_heads: int, window: Size3, qkv_bias: bool = True, flat_bias: bool = False) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.window = window
+        self.flat_bias = flat_bias
+        positions = (2 * window[0] - 1) * (2 * window[1] - 1) * (2 * window[2] - 1)
+        self.relative_position_bias_table = nn.Parameter(torch.zeros(positions, num_heads))
+        self.register_buffer("relative_position_index", relative_positions(window), persistent=False)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim)
+
+    def position_bias(self, window: Size3) -> Tensor:
+        """(h, tokens, tokens) for a ``window`` no larger than the full one."""
+        index = self.relative_position_index
+        tokens = window[0] * window[1] * window[2]
+        if window != self.window:
+            if self.flat_bias:
+                index = index[:tokens, :tokens]
+            else:
+                t, h, w = window
+                index = index.view(*self.window, *self.window)[:t, :h, :w, :t, :h, :w].reshape(tokens, tokens)
+        bias = self.relative_position_bias_table[index.flatten()]
+        return bias.view(tokens, tokens, -1).permute(2, 0, 1)
+
+    def forward(self, x: Tensor, window: Size3, mask: Tensor | None = None) -> Tensor:
+        """Attention in every window.
+
+        Args:
+            x: (B, windows, tokens, C).
+            window: their size, tokens = t * h * w.
+            mask: (windows, tokens, tokens) added to the logits.
+
+        Returns:
+            (B, windows, tokens, C).
+        """
+        batch, windows, tokens, dim = x.shape
+        qkv = self.qkv(x).view(batch, windows, tokens, 3, self.num_heads, dim // self.num_heads)
+        bias = self.position_bias(window)
+        if mask is None:
+            q, k, v = qkv.flatten(0, 1).permute(2, 0, 3, 1, 4).unbind(0)  # (B windows, h, tokens, d)
+            bias = bias.unsqueeze(0)
+        else:  # windows stand beside the heads, so that the mask is not repeated for every clip
+            q, k, v = qkv.permute(3, 0, 1, 4, 2, 5).flatten(2, 3).unbind(0)  # (B, windows h, tokens, d)
+            bias = (bias.unsqueeze(0) + mask.unsqueeze(1)).flatten(0, 1).unsqueeze(0)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+        out = out.reshape(batch, windows, self.num_heads, tokens, -1).transpose(2, 3)
+        return self.proj(out.flatten(3))
+
+
+class SwinBlock(nn.Module):
+    """Pre-norm block with attention inside (shifted) windows. (B, T, H, W, C) -> (B, T, H, W, C).
+
+    Args:
+        dim: channels C.
+        num_heads: attention heads.
+        window: window size; cut to the grid where that is smaller.
+        shifted: whether the windows are moved by half their size.
+        mlp_ratio: hidden width of the feed-forward part over C.
+        qkv_bias: bias in the query, key and value projection.
+        flat_bias: see `WindowAttention`.
+        drop_path_rate: stochastic depth, drawn per clip.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        window: Size3,
+        shifted: bool = False,
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = True,
+        flat_bias: bool = False,
+        drop_path_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.window = window
+        self.shift: Size3 = (window[0] // 2, window[1] // 2, window[2] // 2) if shifted else (0, 0, 0)
+        self.norm1 = nn.LayerNorm(dim)
+        self.attn = WindowAttention(dim, num_heads, window, qkv_bias, flat_bias)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.drop_path = DropPath(drop_path_rate)
+
+    def attend(self, x: Tensor) -> Tensor:
+        """The attention branch, padding to whole windows and cutting off again."""
+        frames, rows, columns = x.shape[1:4]
+        window, shift = fit_window((frames, rows, columns), self.window, self.shift)
+        x = pad_to_multiple(x, window)
+        grid: Size3 = tuple(x.shape[1:4])  # type: ignore[assignment]
+        mask = None
+        if any(shift):
+            x = x.roll([-step for step in shift], dims=(1, 2, 3))
+            mask = shift_mask(grid, window, shift, x.device, x.dtype)
+        x = join_windows(self.attn(partition(x, window), window, mask), window, grid)
+        if any(shift):
+            x = x.roll(shift, dims=(1, 2, 3))
+        return x[:, :frames, :rows, :columns]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path(self.attend(self.norm1(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class PatchMerging(nn.Module):
+    """2x2 neighbours of each frame into one token of twice the channels. (B, T, H, W, C) -> (B, T, H/2, W/2, 2C)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
+        self.norm = nn.LayerNorm(4 * dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = pad_to_multiple(x, (1, 2, 2))
+        parts = [x[:, :, row::2, column::2] for column in (0, 1) for row in (0, 1)]  # the official order
+        return self.reduction(self.norm(torch.cat(parts, dim=-1)))
+
+
+class ChannelProjection(nn.Module):
+    """Twice the channels at the same positions: what stands between stages for semantic tokens (STViT).
+
+    (B, T, H, W, C) -> (B, T, H, W, 2C).
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.reduction = nn.Linear(dim, 2 * dim, bias=False)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.reduction(self.norm(x))
+
+
+class PatchStem(nn.Module):
+    """Patches of p x p pixels (of t frames), projected linearly and normalised. (B, 3, T, H, W) -> (B, T', H', W', C).
+
+    Sizes that are no multiple of the patch are padded with zeros.
+    """
+
+    def __init__(self, patch: Size3, dim: int) -> None:
+        super().__init__()
+        self.patch = patch
+        # An image model keeps the two-dimensional kernel of its checkpoints.
+        self.proj: nn.Module = (
+            nn.Conv3d(3, dim, patch, patch) if patch[0] > 1 else nn.Conv2d(3, dim, patch[1], patch[1])
+        )
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        extra = [-length % side for length, side in zip(clip.shape[2:], self.patch, strict=True)]
+        if any(extra):
+            clip = F.pad(clip, (0, extra[2], 0, extra[1], 0, extra[0]))
+        if isinstance(self.proj, nn.Conv3d):
+            x = self.proj(clip).movedim(1, -1)
+        else:
+            x = per_frame(self.proj, clip)
+        return self.norm(x)
+
+
+class ConvNorm(nn.Module):
+    """3x3 convolution of stride 2 and batch norm, in the released STViT-R's parameter names."""
+
+    def __init__(self, in_dim: int, dim: int) -> None:
+        super().__init__()
+        self.c = nn.Conv2d(in_dim, dim, 3, 2, 1, bias=False)
+        self.bn = nn.BatchNorm2d(dim)
+        # Momentum is a constant, so that the number of batches is of no use; files without it load completely.
+        self.bn.num_batches_tracked = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn(self.c(x))
+
+
+class ConvStem(nn.Module):
+    """Two 3x3 convolutions of stride 2, each with batch norm and Hardswish (STViT-Swin).
+
+    (B, 3, T, H, W) -> (B, T, ceil(H/4), ceil(W/4), C), frame by frame.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Sequential(ConvNorm(3, dim // 2), nn.Hardswish(), ConvNorm(dim // 2, dim), nn.Hardswish())
+
+    def forward(self, clip: Tensor) -> Tensor:
+        return per_frame(self._channels_last, clip)
+
+    def _channels_last(self, frames: Tensor) -> Tensor:
+        """The stem in the layout in which it takes half the time, and in which the tokens need no copy after it."""
+        return self.proj(frames.contiguous(memory_format=torch.channels_last))
+
+
+def per_frame(layer: Callable[[Tensor], Tensor], clip: Tensor) -> Tensor:
+    """Apply a two-dimensional ``layer`` to every frame. (B, 3, T, H, W) -> (B, T, H', W', C)."""
+    batch, frames = clip.shape[0], clip.shape[2]
+    x = layer(clip.transpose(1, 2).flatten(0, 1))
+    return x.unflatten(0, (batch, frames)).movedim(2, -1)
+
+
+def init_layers(model: nn.Module, scheme: str) -> None:
+    """Initialise linear layers, convolutions and bias tables of a whole model.
+
+    Args:
+        model: the network.
+        scheme: ``published`` (linear layers and tables normal with std .02) or ``scratch`` (Xavier weights).
+    """
+    for module in model.modules():
+        if isinstance(module, (nn.Linear, nn.Conv2d, nn.Conv3d)):
+            if scheme == "scratch":
+                nn.init.xavier_uniform_(module.weight.flatten(1))  # a view, so the weight itself is filled
+            elif isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, WindowAttention):
+            nn.init.trunc_normal_(module.relative_position_bias_table, std=0.02)

@@ -1,0 +1,302 @@
+"""What one video file really holds: every frame decoded once, and random access compared with that.
+
+`inspect` is what data_tools/verify.py runs in its worker processes.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+
+from stvideo.data.lists.manifest import Entry
+from stvideo.data.video.decode import Video, decord_installed
+from stvideo.data.video.display import Display, Orientation
+from stvideo.data.video.images import IMAGE_SUFFIXES, StillImage
+from stvideo.data.video.packets import DAMAGE, PacketIndex, UnreadableVideo, index_packets, one_line, open_container
+from stvideo.data.video.pyav import frames_in_order
+from stvideo.preparation.jobs import Failure, Report
+
+USABLE_SHARE = 0.5  # of its frames that a damaged video must show from the start on to be worth keeping
+_WHOLE_SHARE = 0.9  # of the duration it states that a whole video has; statements are not exact
+_CLIP_FRAMES = 8
+_CLIP_STRIDE = 32
+_KEY_FRAMES = 3  # whose surroundings are looked at
+_COMPARED_PIXELS = 65_536  # per frame, so that 4K videos fit into memory
+_NO_LIMIT = 1e6  # seconds; the process that waits for us has its own
+_DECORD_SECONDS = 10.0  # that decord may take at least; it gets five times what decoding the whole file took
+
+
+class Job(NamedTuple):
+    """A file to look at: ``root / path``, and the seconds it may go without progress."""
+
+    root: str
+    path: str
+    timeout: float
+
+
+@dataclass
+class _Decoded:
+    """What decoding a file from start to end gave."""
+
+    leading: int  # frames before the first one that cannot be shown
+    orientation: Orientation
+    pixels: dict[int, np.ndarray]  # of the wanted frames
+    problem: str | None
+    seconds: float
+
+
+def inspect(job: Job, report: Report) -> Entry:
+    """Decode ``job.path`` and describe it; every problem with the file ends up in the entry."""
+    path = Path(job.root) / job.path
+    size, modified = file_state(path)
+    entry = Entry(path=job.path, status="unusable", bytes=size, modified=modified)
+    try:
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            info = StillImage(path).info
+            return replace(
+                entry, status="ok", frames=1, listed=1, fps=info.fps, width=info.width, height=info.height,
+                codec=info.codec, container=info.container, keyframes=1, key_gap_median=1, key_gap_max=1,
+                decoder="pillow",
+            )  # fmt: skip
+        return _inspect_video(path, entry, job.timeout, report)
+    except UnreadableVideo as error:
+        return replace(entry, reason=error.reason)
+    except MemoryError:
+        return replace(entry, reason="its frames do not fit into memory")
+
+
+def settle(job: Job, failure: Failure) -> Entry:
+    """The entry of a file whose inspection hung or crashed: unusable, unless only decord was to blame."""
+    if isinstance(failure.partial, Entry):
+        entry: Entry = failure.partial
+        verdict = {"timeout": "hangs", "crash": "crashes"}.get(failure.kind, "fails")
+        return _read_exactly(entry, verdict, f"decord {verdict}")
+    size, modified = file_state(Path(job.root) / job.path)
+    reason = f"decoding hangs: {failure.reason}" if failure.kind == "timeout" else failure.reason
+    return Entry(path=job.path, status="unusable", reason=reason, bytes=size, modified=modified)
+
+
+def promised_frames(container: Any, stream: Any, index: PacketIndex) -> int:
+    """How many frames there should be by what the file says of itself: more than ``index`` has where it was cut short.
+
+    ``container`` has just been read to its end.
+    """
+    count = index.num_frames
+    if stream.frames > count:
+        container.seek(0)
+        stored = sum(1 for packet in container.demux(stream) if packet.size)  # with those that are not shown
+        # MP4's index leaves out whole groups that an edit list hides, as trimming on a phone does.
+        entries = stream.index_entries if "mp4" in index.container.split(",") else ()
+        stated = len(entries) or stream.frames
+        if stated > stored:
+            return count + stated - stored
+    if len(container.streams) == 1 and container.duration and index.timed and stream.time_base:
+        # Sound may go on after the picture, so the duration of the whole says something where there is no sound.
+        shown = float((index.pts[-1] - index.pts[0]) * stream.time_base) + 1 / index.fps
+        promised = container.duration / av.time_base
+        if shown < _WHOLE_SHARE * promised:
+            return round(count * promised / shown)
+    return count
+
+
+def shortened(decoded: int, listed: int, problem: str | None) -> str:
+    """What to say of a video of which only the first ``decoded`` frames can be shown."""
+    return f"only the first {decoded} of {listed} frames can be decoded" + (f" ({problem})" if problem else "")
+
+
+def file_state(path: Path) -> tuple[int, int]:
+    """(bytes, time of the last change in nanoseconds): what tells that a file is still the same; zeros if missing."""
+    try:
+        state = path.stat()
+    except OSError:
+        return 0, 0
+    return state.st_size, state.st_mtime_ns
+
+
+def _inspect_video(path: Path, entry: Entry, timeout: float, report: Report) -> Entry:
+    container, stream = open_container(path)
+    try:
+        index = index_packets(container, stream, path)
+        entry = _describe(entry, index, stream)
+        listed = promised_frames(container, stream, index)
+    finally:
+        container.close()
+    clips = sampled_clips(index)
+    decoded = _decode_all(path, index, {number for clip in clips for number in clip}, report)
+    if not decoded.leading:
+        raise UnreadableVideo(path, decoded.problem or "no frame can be decoded")
+    rotation, (width, height) = decoded.orientation.rotation, decoded.orientation.displayed(index.pixel_size)
+    entry = replace(entry, rotation=rotation, width=width, height=height, frames=decoded.leading, listed=listed)
+    if decoded.leading < listed:
+        reason = shortened(decoded.leading, listed, decoded.problem)
+        entry = replace(entry, reason=reason, status="partial", decoder="pyav")
+        if decoded.leading < USABLE_SHARE * listed:
+            return replace(entry, status="unusable", decoder="")
+        clips = [clip for clip in ([n for n in clip if n < decoded.leading] for clip in clips) if clip]
+    else:
+        with Video(path, "auto") as video:
+            entry = replace(entry, status="ok", decoder=video.decoder)
+    return _compare(path, entry, clips, decoded, timeout, report)
+
+
+def _compare(
+    path: Path, entry: Entry, clips: list[list[int]], decoded: _Decoded, timeout: float, report: Report
+) -> Entry:
+    """Random access by PyAV if this file is read by it, and by decord in any case."""
+    if entry.decoder == "pyav":
+        _check_pyav(path, clips, decoded, report)
+    if not decord_installed():
+        return replace(entry, decord="absent")
+    report(partial=entry, limit=min(timeout, max(_DECORD_SECONDS, 5 * decoded.seconds)))
+    verdict, reason = _check_decord(path, clips, decoded, report)
+    report(limit=timeout)
+    if verdict == "same":
+        return replace(entry, decord="same")
+    if entry.decoder != "pyav":
+        _check_pyav(path, clips, decoded, report)
+    return _read_exactly(entry, verdict, reason)
+
+
+def _read_exactly(entry: Entry, verdict: str, reason: str) -> Entry:
+    """``entry`` of a file on which decord errs: still usable, by another decoder."""
+    status = "exact" if entry.status == "ok" else entry.status
+    return replace(
+        entry, status=status, decord=verdict, decoder="pyav", reason="; ".join(filter(None, [entry.reason, reason]))
+    )
+
+
+def _describe(entry: Entry, index: PacketIndex, stream: Any) -> Entry:
+    count = index.num_frames
+    places = np.unique(np.searchsorted(index.pts, index.key_pts).clip(0, count - 1))
+    gaps = np.diff([*places.tolist(), count])
+    seconds = count / index.fps
+    if index.timed and count > 1 and stream.time_base:
+        shown = float((index.pts[-1] - index.pts[0]) * stream.time_base)
+        seconds = shown * count / (count - 1)  # the last frame stays as long as the others do on average
+    return replace(
+        entry,
+        fps=index.fps,
+        duration=seconds,
+        width=index.pixel_size[0],
+        height=index.pixel_size[1],
+        codec=index.codec,
+        container=index.container,
+        keyframes=len(index.key_pts),
+        key_gap_median=int(np.median(gaps)),
+        key_gap_max=int(gaps.max()),
+    )
+
+
+def sampled_clips(index: PacketIndex) -> list[list[int]]:
+    """Frame numbers to compare, read together as the loader reads a clip: strided, spread, and around key frames.
+
+    The first and the last frame are among them.
+    """
+    count = index.num_frames
+    spread = np.linspace(0, count - 1, _CLIP_FRAMES).astype(int).tolist()
+    stride = max(1, min(_CLIP_STRIDE, count // _CLIP_FRAMES))
+    start = (count - 1 - stride * (_CLIP_FRAMES - 1)) // 3
+    strided = [start + stride * number for number in range(_CLIP_FRAMES)]
+    keys = np.searchsorted(index.pts, index.key_pts)
+    keys = keys[(keys > 0) & (keys < count)]
+    if len(keys) > _KEY_FRAMES:
+        keys = keys[np.linspace(0, len(keys) - 1, _KEY_FRAMES).astype(int)]
+    around = [key + offset for key in keys.tolist() for offset in (-2, -1, 0, 1)]
+    clips = [sorted({n for n in clip if 0 <= n < count}) for clip in (spread, strided, around)]
+    return [clip for clip in clips if clip]
+
+
+def _decode_all(path: Path, index: PacketIndex, wanted: set[int], report: Report) -> _Decoded:
+    whole = np.zeros(index.num_frames, dtype=bool)
+    pixels: dict[int, np.ndarray] = {}
+    display = Display(index.pixel_size)
+    orientation: Orientation | None = None
+    problem: str | None = None
+    started = time.monotonic()
+    container, stream = open_container(path)
+    try:
+        for number, frame in frames_in_order(container, stream, index, report):
+            orientation = orientation or display.orientation(frame)
+            if not 0 <= number < len(whole) or frame.is_corrupt:
+                continue
+            whole[number] = True
+            if number in wanted:
+                pixels[number] = _thinned(display.rgb(frame))
+    except av.error.EOFError:
+        pass
+    except DAMAGE as error:
+        problem = one_line(error)
+    finally:
+        container.close()
+    leading = len(whole) if whole.all() else int(np.argmin(whole))
+    return _Decoded(leading, orientation or Orientation(False, 0), pixels, problem, time.monotonic() - started)
+
+
+def _check_pyav(path: Path, clips: list[list[int]], decoded: _Decoded, report: Report) -> None:
+    """Raises `UnreadableVideo` unless random access by PyAV gives the very frames that decoding in order gave."""
+    for clip in clips:
+        report()
+        with Video(path, "pyav", _NO_LIMIT) as video:
+            frames = video.read(clip).numpy()
+        for number, frame in zip(clip, frames, strict=True):
+            if not np.array_equal(_thinned(frame), decoded.pixels[number]):
+                raise UnreadableVideo(path, f"frame {number} differs from one decoding to the next (damaged)")
+
+
+def _check_decord(path: Path, clips: list[list[int]], decoded: _Decoded, report: Report) -> tuple[str, str]:
+    """(verdict, reason): whether decord's random access returns the frames that decoding in order gave.
+
+    A fresh reader for every clip, as the loader has. decord converts colours with another version of FFmpeg, so frames
+    need not be equal to the bit; the first frame, on which it cannot err, tells how close equal frames are.
+    """
+    if decoded.orientation.mirrored:
+        return "different", "decord does not mirror its frames"
+    closeness: float | None = None
+    wrong: set[int] = set()
+    for clip in clips:
+        try:
+            with Video(path, "decord", _NO_LIMIT) as video:
+                frames = [_thinned(frame) for frame in video.read(clip).numpy()]
+        except UnreadableVideo as error:
+            if "would hang" in error.reason:
+                return "hangs", "decord would hang on it (its time stamps start below 0)"
+            return "fails", _plain(error.reason)
+        except IndexError:
+            return "fails", "decord counts other frames"
+        report()
+        if closeness is None:
+            closeness = _distance(frames[0], decoded.pixels[clip[0]])
+        for number, frame in zip(clip, frames, strict=True):
+            own = _distance(frame, decoded.pixels[number])
+            others = (_distance(frame, decoded.pixels[other]) for other in clip if other != number) if own else ()
+            if own > 0.02 + 2 * closeness or own > 20 or any(other < 0.8 * own for other in others):
+                wrong.add(number)
+    if wrong:
+        total = len({number for clip in clips for number in clip})
+        return "different", f"decord returned {len(wrong)} of {total} frames wrong (the first: frame {min(wrong)})"
+    return "same", ""
+
+
+def _plain(reason: str) -> str:
+    """decord's words without the place in its source."""
+    words = re.sub(r"\[[\d:]+\] \S+:\d+: (Check failed: .*ERROR )?", "", reason.split(": set data.")[0])
+    return words if words.startswith("decord") else f"decord: {words}"
+
+
+def _thinned(frame: np.ndarray) -> np.ndarray:
+    """Every so many-th pixel of every so many-th row."""
+    step = max(1, round((frame.shape[0] * frame.shape[1] / _COMPARED_PIXELS) ** 0.5))
+    return np.ascontiguousarray(frame[::step, ::step])
+
+
+def _distance(first: np.ndarray, second: np.ndarray) -> float:
+    """Mean absolute difference of the pixels, 0 to 255; infinite between pictures of different sizes."""
+    if first.shape != second.shape:
+        return float("inf")
+    return float(np.abs(first.astype(np.int16) - second).mean())

@@ -1,0 +1,240 @@
+"""One video file -> a smaller H.264 one that is quick to read from anywhere.
+
+`transcode` is what data_tools/resize.py runs in its worker processes.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange
+
+from stvideo.data.video.display import Display, quarter_turns
+from stvideo.data.video.packets import DAMAGE, PacketIndex, UnreadableVideo, index_packets, one_line, open_container
+from stvideo.data.video.pyav import frames_in_order
+from stvideo.preparation.inspection import USABLE_SHARE, promised_frames, shortened
+from stvideo.preparation.jobs import Failure, Report
+
+ENCODER = "libx264"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+class Recipe(NamedTuple):
+    """How videos are encoded: shorter side in pixels (never more than it was), frames from one key frame to the next,
+    and x264's constant rate factor (lower is better and larger)."""
+
+    short_side: int
+    spacing: int
+    crf: float
+
+    def __str__(self) -> str:
+        return f"short side {self.short_side}, key frame spacing {self.spacing}, crf {self.crf:g}"
+
+
+class Job(NamedTuple):
+    """Encode ``source`` into ``target``, which may be overwritten."""
+
+    source: str
+    target: str
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Transcoded:
+    """What was written; ``note`` says what is not as in the original."""
+
+    frames: int
+    width: int
+    height: int
+    bytes: int
+    note: str = ""
+
+
+def encoder_problem() -> str | None:
+    """Why videos cannot be encoded here, or None if they can."""
+    try:
+        av.codec.Codec(ENCODER, "w")
+    except av.error.FFmpegError:
+        return (
+            f"the installed PyAV {av.__version__} cannot encode H.264 ({ENCODER} is missing): pip install --upgrade av"
+        )
+    return None
+
+
+def target_size(width: int, height: int, short_side: int) -> tuple[int, int]:
+    """(width, height) with the shorter side at ``short_side``, never larger than before, both even."""
+    scale = min(1.0, short_side / min(width, height))
+    return tuple(max(2, min(2 * round(side * scale / 2), side // 2 * 2)) for side in (width, height))  # type: ignore[return-value]
+
+
+def transcode(job: Job, report: Report) -> Transcoded | Failure:
+    """Write ``job.target``; a problem with the source is a `Failure` of kind "error", one with the disk "full"."""
+    target = Path(job.target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return _transcode(Path(job.source), target, job.recipe, report)
+    except UnreadableVideo as error:
+        return Failure("error", error.reason)
+    except OSError as error:
+        kind = "full" if error.errno in _NO_ROOM else "error"
+        return Failure(kind, one_line(error))
+
+
+def _transcode(source: Path, target: Path, recipe: Recipe, report: Report) -> Transcoded:
+    container, stream = open_container(source)
+    try:
+        index = index_packets(container, stream, source)
+        promised = promised_frames(container, stream, index)
+    finally:
+        container.close()
+    container, stream = open_container(source)  # not every container can seek to its start
+    try:
+        frames = _Frames(container, stream, index, source, report)
+        width, height = _encode(frames, stream, index, target, recipe)
+    finally:
+        container.close()
+    note = ""
+    if frames.count < promised:
+        note = shortened(frames.count, promised, frames.problem)
+        if frames.count < USABLE_SHARE * promised:
+            raise UnreadableVideo(source, note if frames.count else frames.problem or "no frame can be decoded")
+    _check_written(target, frames.count)
+    return Transcoded(frames.count, width, height, target.stat().st_size, note)
+
+
+class _Frames:
+    """The whole frames of a source up to the first damage, turned as they are to be shown; counts them."""
+
+    def __init__(self, container: Any, stream: Any, index: PacketIndex, source: Path, report: Report) -> None:
+        self.source, self.count = source, 0
+        self.problem: str | None = None
+        self._frames = frames_in_order(container, stream, index, report)
+
+    def __iter__(self) -> Iterator[tuple[Any, int]]:
+        """Pairs (frame, quarter turns counter-clockwise that it needs)."""
+        while True:
+            try:
+                number, frame = next(self._frames)
+            except (StopIteration, av.error.EOFError):
+                return
+            except DAMAGE as error:
+                self.problem = one_line(error)
+                return
+            if number < 0:
+                continue
+            if number != self.count or frame.is_corrupt:
+                return
+            self.count += 1
+            yield frame, quarter_turns(frame)
+
+
+def _encode(frames: _Frames, source: Any, index: PacketIndex, target: Path, recipe: Recipe) -> tuple[int, int]:
+    """Encode ``frames`` with their time stamps, the first at 0; returns the size, (0, 0) if there are none."""
+    rate = Fraction(index.fps).limit_denominator(1001)
+    time_base = source.time_base if index.timed and source.time_base else 1 / rate
+    ticks = index.pts - index.pts[0] if index.timed else np.arange(index.num_frames)
+    durations = _durations(ticks, float(1 / (rate * time_base)))
+    display = Display()
+    stream: Any = None
+    width = height = written = 0
+
+    def write(packets: list[Any]) -> None:
+        nonlocal written
+        for packet in packets:  # in the order of the frames, for there are no B-frames
+            packet.duration = int(durations[written])
+            written += 1
+            container.mux(packet)
+
+    with av.open(str(target), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+        for frame, turns in frames:
+            if stream is None:
+                shown = (frame.width, frame.height) if turns % 2 == 0 else (frame.height, frame.width)
+                width, height = target_size(*shown, recipe.short_side)
+                stream = _add_stream(container, rate, time_base, (width, height), recipe)
+                _keep_colors(source.codec_context, stream.codec_context)
+            picture = _scaled_and_turned(display, frame, turns, (width, height))
+            picture.pict_type = av.video.frame.PictureType.NONE  # what the source's encoder chose
+            picture.time_base = time_base
+            picture.pts = int(ticks[frames.count - 1])
+            write(stream.encode(picture))
+        if stream is not None:
+            write(stream.encode(None))
+    return width, height
+
+
+def _durations(ticks: np.ndarray, per_frame: float) -> np.ndarray:
+    """How long each frame is shown. The last one as long as makes the average rate that of the source, if it can."""
+    usual = max(1, round(per_frame))
+    last = round(len(ticks) * per_frame) - int(ticks[-1])
+    return np.append(np.diff(ticks), last if 0 < last <= 4 * usual else usual)
+
+
+def _add_stream(container: Any, rate: Fraction, time_base: Fraction, size: tuple[int, int], recipe: Recipe) -> Any:
+    """An H.264 stream without B-frames, with closed groups of pictures of one length.
+
+    Without B-frames frames are stored in the order in which they are shown, which every decoder handles right, and to
+    show one frame only those from its key frame on are decoded. ``fastdecode`` leaves out what costs the decoder most
+    (arithmetic coding, deblocking) for a tenth more bytes.
+    """
+    x264 = f"keyint={recipe.spacing}:min-keyint={recipe.spacing}:scenecut=0:open-gop=0:log-level=none"
+    options = {
+        "crf": f"{recipe.crf:g}",
+        "preset": "veryfast",
+        "tune": "fastdecode",
+        "bf": "0",
+        "threads": "1",
+        "x264-params": x264,
+    }
+    stream = container.add_stream(ENCODER, rate=rate, options=options)
+    stream.width, stream.height = size
+    stream.pix_fmt = "yuv420p"
+    stream.codec_context.time_base = time_base
+    return stream
+
+
+def _keep_colors(source: Any, target: Any) -> None:
+    """Say of the new file's colours what the old one said, so that they are shown alike; full range becomes limited."""
+    for name in ("colorspace", "color_primaries", "color_trc", "color_range"):
+        setattr(target, name, getattr(source, name))
+    if source.color_range == ColorRange.JPEG:
+        target.color_range = ColorRange.MPEG
+
+
+def _scaled_and_turned(display: Display, original: Any, turns: int, size: tuple[int, int]) -> Any:
+    width, height = size if turns % 2 == 0 else size[::-1]
+    frame = display.reformat(
+        original,
+        width=width,
+        height=height,
+        format="yuv420p",
+        interpolation="BICUBIC",
+        dst_color_range=ColorRange.MPEG if original.color_range == ColorRange.JPEG else None,
+    )
+    flip = -1 if display.is_mirrored(original) else 1
+    if not turns and flip == 1:
+        return frame
+    planes = frame.to_ndarray().ravel()
+    full, half = width * height, width * height // 4
+    luma, blue, red = planes[:full], planes[full : full + half], planes[full + half :]
+    turned = [np.rot90(luma.reshape(height, width)[::flip], turns).ravel()]
+    turned += [np.rot90(plane.reshape(height // 2, width // 2)[::flip], turns).ravel() for plane in (blue, red)]
+    stacked = np.concatenate(turned).reshape(size[1] * 3 // 2, size[0])
+    return av.VideoFrame.from_ndarray(stacked, format="yuv420p")
+
+
+def _check_written(target: Path, frames: int) -> None:
+    """Raises `UnreadableVideo` unless the file just written holds so many frames, in order, in closed groups."""
+    container, stream = open_container(target)
+    try:
+        index = index_packets(container, stream, target)
+    finally:
+        container.close()
+    if index.num_frames != frames or not index.timed or index.reordered or index.late_start:
+        raise UnreadableVideo(target, f"what was written has {index.num_frames} frames instead of {frames}")

@@ -1,0 +1,158 @@
+"""STViT-R on ViT-like models: semantic tokens for a few layers, then every patch gets its own token back.
+
+Chang et al., "Making Vision Transformers Efficient from A Token Sparsification View", CVPR 2023, section 3.3.
+
+A *dumbbell unit* is ordinary blocks on all tokens, then an STGM of two blocks, semantic blocks, and a recovery block in
+which the patch tokens, which waited unchanged, read the semantic tokens. The network keeps full resolution at its
+ends, as dense tasks need, at the cost of a few tokens in between.
+
+The paper's units are Swin's; what we chose for class tokens and for time: the class token travels with the semantic
+tokens and is one more query of the recovery; each frame reads the slot that its middle lies in (under joint attention
+all of them); the recovery block's temporal attention runs on the semantic tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stvideo.core.errors import StvideoError
+from stvideo.core.layers import LayerScale
+from stvideo.core.parts import part
+from stvideo.core.tokens import Tokens
+from stvideo.reduction.base import Host, Reduction, register
+from stvideo.reduction.stgm import SemanticTokens
+
+
+class DumbbellUnit(nn.Module):
+    """The new weights of one unit: its STGM, and the scales of its recovery."""
+
+    def __init__(self, stgm: SemanticTokens, dim: int, layer_scale: float) -> None:
+        super().__init__()
+        self.stgm = stgm
+        self.attn_scale = LayerScale(dim, layer_scale)
+        self.mlp_scale = LayerScale(dim, layer_scale)
+
+
+@register("stvitr")
+class SemanticRecovery(Reduction):
+    """Dumbbell units in place of runs of blocks (STViT-R, section 3.3).
+
+    Args:
+        host: the model.
+        layers: the blocks that units stand for; every run of consecutive ones is a unit: two of STGM, any number of
+            semantic blocks, one of recovery. Default: of every six blocks all but the first, as in STViT-R-Swin.
+        grid: semantic tokens (t, h, w), as for ``stgm``.
+        num_semantic_tokens: instead of ``grid``, how many per frame; a square number.
+        layer_scale: initial scale of the branches of STGM and recovery, as for ``stgm``.
+        global_centers: as for ``stgm``.
+        grids: as for ``stgm``; all units draw the same one.
+
+    Raises:
+        StvideoError: a run of fewer than three blocks, or as for ``stgm``.
+    """
+
+    slot = "replace"
+    recovers = True
+    budget_options = SemanticTokens.budget_options
+
+    def __init__(
+        self,
+        host: Host,
+        *,
+        layers: Sequence[int] | int | None = None,
+        grid: Sequence[int | None] | None = None,
+        num_semantic_tokens: int | None = None,
+        layer_scale: float = 1.0,
+        global_centers: bool = True,
+        grids: Sequence[Sequence[int | None]] | None = None,
+    ) -> None:
+        super().__init__(host, layers=[n for n in range(host.depth) if n % 6] if layers is None else layers)
+        self.starts = [n for n in self.layers if n - 1 not in self.layers]
+        self.attention = host.attention
+        self.units = nn.ModuleList()
+        for start in self.starts:
+            if self.span_from(start) < 3:
+                raise StvideoError(
+                    f"{self.name}: the run of blocks from {start} is too short: a unit needs two blocks of semantic "
+                    "token generation before the one that recovers"
+                )
+            stgm = SemanticTokens(
+                host,
+                layers=(start, start + 1),
+                grid=grid,
+                num_semantic_tokens=num_semantic_tokens,
+                layer_scale=layer_scale,
+                global_centers=global_centers,
+                grids=grids,
+            )
+            self.units.append(DumbbellUnit(stgm, host.embed_dim, layer_scale))
+
+    @property
+    def generators(self) -> list[SemanticTokens]:
+        """The STGM of every unit."""
+        return [unit.stgm for unit in self.units]  # type: ignore[misc]
+
+    def draw_budget(self, generator: torch.Generator) -> None:
+        first, *others = self.generators
+        first.draw_budget(generator)
+        for other in others:
+            other.training_grid = first.training_grid
+
+    def training_budgets(self, count: int) -> list[dict[str, Any]]:
+        return self.generators[0].training_budgets(count)
+
+    def with_budget(self, budget: dict[str, Any]) -> dict[str, Any]:
+        return super().with_budget(budget) | {"grids": self.generators[0].served_grids()}
+
+    def copy_budget(self, other: Reduction) -> None:
+        assert isinstance(other, SemanticRecovery)
+        for own, new in zip(self.generators, other.generators, strict=True):
+            own.copy_budget(new)
+
+    def state_summary(self) -> dict[str, float]:
+        return self.generators[0].state_summary()
+
+    def forward(self, tokens: Tokens, blocks: Sequence[Any], layer: int) -> Tokens:
+        """One unit: the same patch tokens (B, F, N, C) in and out, updated."""
+        unit = self.units[self.starts.index(layer)]
+        assert isinstance(unit, DumbbellUnit)
+        trace = tokens.trace
+        entered = None if trace is None else (trace.current, trace.current_fused)
+        semantic = unit.stgm(tokens, blocks[:2], layer)
+        for i, block in enumerate(blocks[2:-1], start=2):
+            semantic = block(semantic, layer + i)
+            if trace is not None:
+                trace.keep(layer + i, self.name)
+        tokens = self._recover(unit, blocks[-1], tokens, semantic)
+        if trace is not None:
+            trace.current, trace.current_fused = entered  # type: ignore[misc]
+            trace.keep(layer + len(blocks) - 1, self.name)
+        return tokens
+
+    @part("recovery")
+    def _recover(self, unit: DumbbellUnit, block: Any, tokens: Tokens, semantic: Tokens) -> Tokens:
+        """Patch and class tokens query the semantic tokens of their slot, then the feed-forward part."""
+        semantic = block.mix_time(semantic)
+        batch, groups, _, dim = tokens.patches.shape
+        slots, count = semantic.patches.shape[1], tokens.num_prefix
+        slot = torch.arange(groups, device=tokens.patches.device) * slots // groups
+
+        def per_group(x: Tensor) -> Tensor:
+            """(B, 1 or t, ...) -> (B, F, ...): every group's own slot."""
+            return x.expand(batch, groups, *x.shape[2:]) if x.shape[1] == 1 else x.index_select(1, slot)
+
+        prefix = per_group(semantic.prefix)
+        query = block.norm1(torch.cat((prefix, tokens.patches), dim=2).flatten(0, 1))
+        k, v = block.attn.project_kv(block.norm1(semantic.patches.flatten(0, 1)))
+        k, v = (per_group(x.view(batch, slots, *x.shape[1:])).flatten(0, 1) for x in (k, v))
+        k_own, v_own = block.attn.project_kv(query[:, :count])
+        k, v = torch.cat((k_own, k), dim=2), torch.cat((v_own, v), dim=2)
+        out = unit.attn_scale(block.ls1(block.attn.attend(block.attn.project_q(query), k, v)))
+        out = block.drop_path(out.view(batch, groups, -1, dim))
+        shared = tokens.prefix.shape[1] == 1
+        state = tokens.replace(prefix=semantic.prefix if shared else prefix)
+        return block.feed_forward(block.add_residual(state, out), unit.mlp_scale)

@@ -1,0 +1,83 @@
+"""Starting Hugging Face Accelerate: processes, device and precision."""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import NoReturn
+
+import torch
+from accelerate import Accelerator, PartialState
+from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration
+
+from stvideo.core.errors import StvideoError
+from stvideo.runtime.sharding import prepare_fsdp
+from stvideo.settings import cli
+
+ACCELERATORS = ("cuda", "xpu", "npu", "mps")
+
+
+def start_accelerator(
+    *,
+    precision: str = "fp32",
+    output: str | Path = ".",
+    trackers: list[str] | None = None,
+    timeout_minutes: float = 30.0,
+) -> Accelerator:
+    """An `Accelerator` for however many processes the launcher started.
+
+    Without an accelerator device the processes talk over gloo: ``torchrun --nproc_per_node 2`` and
+    ``accelerate launch --multi_gpu --num_processes 2`` both work on a CPU machine.
+    """
+    if precision == "fp16" and not has_device():
+        raise StvideoError("train.precision=fp16 needs a GPU; on a CPU use train.precision=bf16 or fp32")
+    try:
+        accelerator = Accelerator(
+            cpu=not has_device(),
+            mixed_precision="no" if precision == "fp32" else precision,
+            log_with=list(trackers) if trackers else None,
+            project_config=ProjectConfiguration(project_dir=str(output), logging_dir=str(Path(output) / "trackers")),
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(minutes=timeout_minutes), backend=None)],
+        )
+    except torch.distributed.DistError as error:
+        where = f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')}"
+        raise StvideoError(
+            f"the processes of this run do not find one another at {where} ({' '.join(str(error).split())[:160]}); "
+            "start all of them, with the address of the first machine and a port that is open"
+        ) from None
+    prepare_fsdp(accelerator)
+    _warn_if_fewer_processes(accelerator.num_processes)
+    return accelerator
+
+
+def refuse_together(message: str) -> NoReturn:
+    """Raise what all processes have agreed on; none leaves while another still listens, which would abort that one."""
+    PartialState().wait_for_everyone()
+    PartialState().destroy_process_group()
+    raise StvideoError(message)
+
+
+def has_device() -> bool:
+    """Whether torch sees an accelerator device."""
+    return any(bool(getattr(torch, name, None)) and getattr(torch, name).is_available() for name in ACCELERATORS)
+
+
+def _warn_if_fewer_processes(world_size: int) -> None:
+    """Say so when the launcher silently started fewer processes than it was asked for.
+
+    ``accelerate launch --cpu --num_processes 2`` does that; the only witness is its own command line.
+    """
+    try:
+        command = Path(f"/proc/{os.getppid()}/cmdline").read_bytes().decode().split("\0")
+    except (OSError, UnicodeDecodeError):
+        return
+    if not any(word.endswith("launch") for word in command):
+        return
+    asked = re.search(r"--num[_-]processes[= ](\d+)", " ".join(command))
+    if asked and int(asked[1]) > world_size:
+        cli.warn(
+            f"the launcher was asked for {asked[1]} processes and started {world_size}; on a CPU machine use "
+            f"'accelerate launch --multi_gpu --num_processes {asked[1]}' or 'torchrun --nproc_per_node {asked[1]}'"
+        )

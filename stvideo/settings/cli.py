@@ -1,0 +1,165 @@
+"""What every command shares: arguments of the form ``key=value``, help, and errors as one line.
+
+A command is a module with ``main(argv) -> int`` that ends in::
+
+    if __name__ == "__main__":
+        cli.run(main)
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from io import TextIOWrapper
+from pathlib import Path
+from typing import NoReturn
+
+from stvideo.core.errors import StvideoError, nearest
+from stvideo.core.files import exists
+from stvideo.core.memory import is_out_of_memory
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+# What a path or a disk may do to any command, wherever it looks at them.
+OF_THE_SYSTEM = frozenset(
+    (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+)
+SMALLER = "use a smaller model, batch or clip, or a machine with more memory"
+
+_OVERRIDE = re.compile(r"^[A-Za-z_][\w.]*=")
+
+
+def run(main: Callable[[list[str]], int | None], argv: Sequence[str] | None = None) -> NoReturn:
+    """Call ``main`` with the command line and leave the process with its exit status.
+
+    A `StvideoError` becomes one line on stderr and exit status 2, and so does memory that does not suffice; Ctrl-C
+    leaves with 130.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a name that the terminal cannot show must not end the command
+            stream.reconfigure(errors="backslashreplace")
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
+    logger = logging.getLogger("stvideo")
+    if not any(isinstance(handler, _OneLineHandler) for handler in logger.handlers):
+        logger.addHandler(_OneLineHandler(logging.WARNING))
+    try:
+        status = main(list(sys.argv[1:] if argv is None else argv)) or 0
+        sys.stdout.flush()
+    except StvideoError as error:
+        print_line("error", str(error))
+        status = EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print_line("error", "interrupted")
+        status = EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader of our output, such as `head`, has gone
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
+        status = 0
+    except (RuntimeError, MemoryError, OSError) as error:
+        if is_out_of_memory(error):
+            reason = str(error).split(". ")[0][:160] or type(error).__name__
+            print_line("error", f"memory is full ({reason}); {SMALLER}")
+        elif isinstance(error, OSError) and error.errno in OF_THE_SYSTEM and error.filename is not None:
+            print_line("error", f"{os.fsdecode(error.filename)[:200]}: {error.strerror}")
+        else:
+            raise
+        status = EXIT_USER_ERROR
+    sys.exit(status)
+
+
+def split_arguments(
+    argv: Sequence[str] | None, help_text: str = "", flags: Sequence[str] = ()
+) -> tuple[list[str], list[str]]:
+    """Separate ``key=value`` overrides from everything else.
+
+    Args:
+        argv: the command line without the program; None for the process's own.
+        help_text: printed for ``-h`` or ``--help``, after which the process ends with status 0.
+        flags: options such as ``--json`` that the command knows; they stay among the positionals.
+
+    Returns:
+        (positional, overrides). An argument that names an existing file is positional even if it holds a ``=`` or
+        starts with ``--``.
+
+    Raises:
+        StvideoError: an unknown option.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if "-h" in arguments or "--help" in arguments:
+        print(help_text.strip())
+        raise SystemExit(0)
+    positional: list[str] = []
+    overrides: list[str] = []
+    for argument in arguments:
+        is_file = exists(argument)
+        if argument.startswith("--") and argument not in flags and not is_file:
+            known = f"; known options: {', '.join([*flags, '--help'])}"
+            raise StvideoError(f"the command line: unknown option {argument!r}{nearest(argument, flags)}{known}")
+        is_override = _OVERRIDE.match(argument) and not is_file
+        (overrides if is_override else positional).append(argument)
+    return positional, overrides
+
+
+def one_config(positional: Sequence[str], command: str) -> str:
+    """The single configuration file that ``command`` was given.
+
+    Raises:
+        StvideoError: none, or more than one.
+    """
+    if len(positional) != 1:
+        given = f"got {len(positional)}: {' '.join(positional)}" if positional else "got none"
+        raise StvideoError(
+            f"python -m stvideo.{command} takes one configuration file, {given}; "
+            f"example: python -m stvideo.{command} configs/demo.yaml train.epochs=1"
+        )
+    return positional[0]
+
+
+def printable(text: str) -> str:
+    """``text`` with control characters spelled out: names from files cannot steer the terminal they are shown on."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def in_one_line(name: str | Path) -> str:
+    """A file's name for a line of output, line ends and control characters spelled out."""
+    return printable(str(name)).replace("\n", "\\n")
+
+
+def warn(message: str) -> None:
+    """Print one line to stderr, from the first process only."""
+    if os.environ.get("RANK", "0") == "0":
+        print_line("warning", message)
+
+
+def print_line(kind: str, message: str) -> None:
+    """Print ``message`` to stderr in one line, as errors (``kind`` "error") and warnings are told."""
+    rank = os.environ.get("RANK", "0")
+    who = "stvideo" if rank == "0" else f"stvideo (process {rank})"
+    print(printable(f"{who}: {kind}: {' '.join(message.split())}"), file=sys.stderr, flush=True)
+
+
+class _OneLineHandler(logging.Handler):
+    """What the package logs, in the same form as the rest."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print_line(record.levelname.lower(), record.getMessage())
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: object = None,
+    line: object = None,
+) -> None:
+    """Our own warnings in one line, without the source line that Python would add; others as usual."""
+    if "stvideo" in Path(filename).parts and issubclass(category, UserWarning):
+        warn(str(message))
+    else:
+        text = warnings.formatwarning(message, category, filename, lineno)
+        print(text, file=sys.stderr, end="")

@@ -1,0 +1,148 @@
+"""From a name, or a checkpoint, to a network: `create_model` and `load_model`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import timm.models
+from torch import nn
+
+from stvideo.core.errors import StvideoError, nearest
+from stvideo.models.registry import ModelEntry, dense_name, list_models, model_entry
+from stvideo.reduction.base import apply_reduction, list_reductions, option_names
+from stvideo.weights.reading import check_complete, copy_weights, load_checkpoint, read_checkpoint
+from stvideo.weights.upstream import describe_upstream
+
+
+def create_model(
+    name: str,
+    *,
+    num_classes: int | None = None,
+    num_frames: int | None = None,
+    img_size: int | tuple[int, int] | None = None,
+    attention: str | None = None,
+    reduction: str | Mapping[str, Mapping[str, Any] | None] | None = None,
+    checkpoint: str | Path | None = None,
+    **options: Any,
+) -> nn.Module:
+    """Build a model.
+
+    Args:
+        name: one of `list_models`.
+        num_classes: outputs of the head.
+        num_frames: frames per clip for which the time embedding is laid out; other counts work too.
+        img_size: pixels for which the positional embedding is laid out; other sizes work too.
+        attention: ``divided``, ``joint`` or ``space``, where the model has the choice.
+        reduction: a method's name, or ``{method: options}`` for one or several, put in in that order.
+        checkpoint: weights to load; the format is found by itself.
+        options: any other argument of the model's constructor (``embed_dim``, ``depth``, ``drop_path_rate``, ...) and,
+            for a variant, of its reduction.
+
+    Returns:
+        The model. ``model.spec`` holds what rebuilds it.
+
+    Raises:
+        StvideoError: unknown name or argument, or a value that does not fit.
+    """
+    entry = model_entry(name)
+    given = dict(num_classes=num_classes, num_frames=num_frames, img_size=img_size, attention=attention)
+    arguments = {key: value for key, value in given.items() if value is not None} | options
+    reductions = _reductions_of(entry, reduction, arguments)
+    known = _constructor_arguments(entry.constructor)
+    for key in arguments:
+        if key not in known:
+            extra = f" (and {entry.reduction}'s {', '.join(option_names(entry.reduction))})" if entry.reduction else ""
+            hint = nearest(key, known)
+            raise StvideoError(f"{name}: unknown argument {key!r}{hint}; it takes: {', '.join(sorted(known))}{extra}")
+    try:
+        model = entry.constructor(**{**entry.arguments, **arguments})
+    except TypeError as error:
+        raise StvideoError(f"{name}: {error}") from None
+    for method, method_options in reductions.items():
+        apply_reduction(model, method, **(method_options or {}))
+    # A variant is recorded as its dense model with a reduction, so that either can be changed alone later.
+    model.spec = {"name": name if entry.reduction is None else dense_name(entry), "arguments": arguments}  # type: ignore[assignment]
+    if checkpoint is not None:
+        load_checkpoint(model, checkpoint)
+    return model
+
+
+def load_model(path: str | Path, **overrides: Any) -> tuple[nn.Module, dict[str, Any]]:
+    """Rebuild the model that a checkpoint holds.
+
+    Args:
+        path: one of our files or run folders, or an upstream file (TimeSformer, DeiT, EViT, LV-ViT, Swin, ...).
+        overrides: arguments of `create_model` to change, e.g. ``reduction``.
+
+    Returns:
+        (model, metadata). The metadata of an upstream file is made from what its shapes tell (see `upstream`).
+
+    Raises:
+        StvideoError: not a checkpoint, or no model can be told from it.
+    """
+    checkpoint = read_checkpoint(path)
+    metadata = checkpoint.metadata or describe_upstream(checkpoint)
+    description = metadata.get("model", {})
+    if "name" not in description:
+        raise StvideoError(f"{checkpoint.path}: the file does not say which model it is for")
+    arguments = {**description.get("arguments", {}), "reduction": description.get("reduction") or None, **overrides}
+    model = create_model(description["name"], **arguments)
+    report = copy_weights(model, checkpoint, dict(checkpoint.state))
+    check_complete(report, may_lack=r"^reductions\." if "reduction" in overrides else r"(?!)")
+    return model, metadata
+
+
+def _reductions_of(entry: ModelEntry, reduction: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The reductions to put in, taking a variant's own keywords out of ``arguments``."""
+    if isinstance(reduction, str):
+        reduction = {reduction: {}}
+    if reduction is not None and not isinstance(reduction, Mapping):
+        raise StvideoError(f"reduction must be a name or {{method: options}}, not {reduction!r}")
+    for method, method_options in (reduction or {}).items():
+        if method_options is not None and not isinstance(method_options, Mapping):
+            hint = f"known methods: {', '.join(list_reductions())}"
+            raise StvideoError(f"reduction {method!r}: its options must be a mapping, not {method_options!r}; {hint}")
+    if entry.reduction is None:
+        return dict(reduction or {})
+    own = {key: arguments.pop(key) for key in option_names(entry.reduction) if key in arguments}
+    if reduction:
+        raise StvideoError(
+            f"{entry.name} is a preset with reduction {entry.reduction!r}; "
+            f"give its keywords, or reduction= with the dense {dense_name(entry)!r}, not both"
+        )
+    return {entry.reduction: {**entry.reduction_options, **own}}
+
+
+def _constructor_arguments(constructor: Callable[..., Any]) -> set[str]:
+    """Keyword arguments of a class, those that it passes on to its bases included."""
+    names: set[str] = set()
+    for cls in inspect.getmro(constructor) if inspect.isclass(constructor) else (constructor,):
+        parameters = inspect.signature(cls).parameters.values()
+        names |= {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return names
+
+
+def register_with_timm() -> None:
+    """Make every name known to ``timm.create_model`` too; names that timm has already stay timm's."""
+    for name in list_models():
+        if not timm.models.is_model(name):
+            timm.models.register_model(_timm_entrypoint(name))
+
+
+def _timm_entrypoint(name: str) -> Callable[..., nn.Module]:
+    def entrypoint(pretrained: bool = False, **options: Any) -> nn.Module:
+        if pretrained:
+            raise StvideoError(
+                f"{name}: no pretrained weights are hosted; give checkpoint=PATH to stvideo.create_model"
+            )
+        for key in ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"):
+            options.pop(key, None)
+        return create_model(name, **options)
+
+    entrypoint.__name__ = name
+    return entrypoint
