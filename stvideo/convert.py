@@ -38,11 +38,11 @@ import yaml
 from torch import nn
 
 from stvideo.core.errors import StvideoError, nearest
+from stvideo.data.clips.preprocessing import Preprocessing
 from stvideo.models.registry import list_models
 from stvideo.runtime.run_folder import prepare_output, versions, write_atomically
 from stvideo.settings import cli
 from stvideo.settings.config import load_config
-from stvideo.training.build import PREPROCESS
 from stvideo.weights.export import WEIGHTS_SUFFIX, OnnxSession, check_onnx, is_installed, onnx_files, require
 from stvideo.weights.factory import create_model, load_model
 from stvideo.weights.model_card import model_card
@@ -109,7 +109,7 @@ def read_request(overrides: Sequence[str]) -> Request:
             request.overwrite = value
         elif key == "classes":
             request.classes = read_classes(Path(raw))
-        elif key in PREPROCESS and key not in OF_THE_MODEL:
+        elif key in Preprocessing.names() and key not in OF_THE_MODEL:
             request.preprocess[key] = getattr(load_config(overrides=[f"data.{text}"]).data, key)
         else:
             request.arguments[key] = value
@@ -274,9 +274,11 @@ def describe(metadata: dict[str, Any], model: nn.Module, request: Request) -> di
         "img_size": _side(model.img_size),
     }
     if "preprocess" not in metadata:
-        metadata["preprocess"] = published_preprocessing(model_description(model).get("name", ""), own)
+        metadata["preprocess"] = published_preprocessing(model_description(model).get("name", ""), own).to_dict()
     given = {key: own[key] for key in OF_THE_MODEL if key in request.arguments}
-    metadata["preprocess"] = {**metadata["preprocess"], **given, **request.preprocess}
+    metadata["preprocess"] = Preprocessing.from_dict(
+        {**metadata["preprocess"], **given, **request.preprocess}
+    ).to_dict()
     if request.classes:
         metadata.setdefault("versions", versions())  # marks class names that mean something, which evaluation compares
     metadata["classes"] = request.classes or metadata.get("classes") or [f"class {i}" for i in range(num_classes)]

@@ -12,6 +12,7 @@ import torch
 import stvideo
 from stvideo import StvideoError, load_model
 from stvideo.convert import convert, main, read_request
+from stvideo.data.clips.preprocessing import Preprocessing
 from stvideo.settings import cli
 from stvideo.weights import export
 from stvideo.weights.export import OnnxSession
@@ -97,7 +98,8 @@ def test_our_own_file_keeps_its_description(tmp_path):
         **dict(embed_dim=32, depth=3, num_heads=2, num_classes=2, num_frames=2, img_size=32, layers=(1, 2)),
         grid=(None, 1, 1),
     )
-    said = {"classes": ["x", "y"], "preprocess": {"img_size": 32, "num_frames": 2}, "step": 17}
+    preprocess = Preprocessing.from_dict({"img_size": 32, "num_frames": 2}).to_dict()
+    said = {"classes": ["x", "y"], "preprocess": preprocess, "step": 17}
     save_model(tmp_path / "run.safetensors", source, said)
     convert(tmp_path / "run.safetensors", tmp_path / "out.safetensors")
     metadata = read_checkpoint(tmp_path / "out.safetensors").metadata
@@ -182,7 +184,7 @@ def run_file(folder):
         keep_rate=0.5,
     )
     preprocess = {"img_size": 32, "num_frames": 2, "color_order": "bgr", "mean": [0.4] * 3, "std": [0.2] * 3}
-    said = {"classes": ["x", "y", "z"], "preprocess": preprocess, "step": 17}
+    said = {"classes": ["x", "y", "z"], "preprocess": Preprocessing.from_dict(preprocess).to_dict(), "step": 17}
     save_model(folder / "run.safetensors", model, said)
     return folder / "run.safetensors", model.eval(), said
 

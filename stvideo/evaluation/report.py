@@ -35,7 +35,7 @@ def describe(restored: Restored, videos: VideoSet, outcome: Evaluation, gmacs: f
         "protocol": protocol.name,
         "protocol_source": protocol.source,
         "views": protocol.views,
-        **{key: getattr(config.data, key) for key in ("sampling", "num_frames", "stride", "target_fps", "img_size")},
+        **videos.dataset.reading.preprocessing.to_dict(),
         "averaging": f"{config.evaluate.average}, per video",
         "evaluated": evaluated,
         "expected": expected,

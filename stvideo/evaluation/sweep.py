@@ -8,6 +8,7 @@ from the same batches in turns.
 from __future__ import annotations
 
 import json
+from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +20,7 @@ from torch import nn
 from stvideo.core.errors import StvideoError
 from stvideo.core.files import write_atomically
 from stvideo.core.macs import count_macs
+from stvideo.data.clips.preprocessing import Preprocessing
 from stvideo.drawing.curves import Curve, Point, plot_curve_panels
 from stvideo.evaluation.budgets import CONTROL, at_budget, control_of, parse_sweep, share_weights
 from stvideo.evaluation.paired import accuracy_interval, paired_difference
@@ -29,8 +31,7 @@ from stvideo.reduction.base import reduction_options, remove_reduction
 from stvideo.runtime.processes import start_accelerator
 from stvideo.runtime.run_folder import prepare_output
 from stvideo.settings import cli
-from stvideo.settings.config import Config, to_dict
-from stvideo.training.build import PREPROCESS
+from stvideo.settings.config import Config
 from stvideo.weights.restore import Restored
 
 
@@ -71,7 +72,7 @@ def sweep(runs: list[Restored], output: Path) -> list[dict[str, Any]]:
         precision=config.train.precision, timeout_minutes=config.train.process_timeout_minutes
     )
     entries = [entry for run in runs for entry in list_entries(run, runs, accelerator)]
-    groups: dict[str, list[Entry]] = {}
+    groups: dict[Hashable, list[Entry]] = {}
     for entry in entries:
         groups.setdefault(reading_of(entry.run.config), []).append(entry)
     sets = {key: VideoSet(members[0].run.config, accelerator) for key, members in groups.items()}
@@ -149,10 +150,10 @@ def name_of(run: Restored, runs: list[Restored]) -> str:
     return "-".join(part for part in own[-length:] if part != Path(part).anchor)
 
 
-def reading_of(config: Config) -> str:
+def reading_of(config: Config) -> Hashable:
     """Equal for configurations whose models are given the same clips."""
-    data = to_dict(config.data)
-    return json.dumps([data[key] for key in ("root", "train", "val", "classes", "decoder", *PREPROCESS)])
+    data = config.data
+    return (data.root, data.train, data.val, data.classes, data.decoder, Preprocessing.from_config(data))
 
 
 def check_measured_alike(runs: list[Restored], sets: list[VideoSet]) -> None:
@@ -213,7 +214,7 @@ def write_sweep(
     entries: list[Entry],
     points: list[dict[str, Any]],
     outcomes: dict[str, Evaluation],
-    sets: dict[str, VideoSet],
+    sets: dict[Hashable, VideoSet],
 ) -> list[Path]:
     """Write every file of a sweep; returns them."""
     videos = next(iter(sets.values()))

@@ -56,8 +56,7 @@ class VideoSet:
     @property
     def clip_shape(self) -> tuple[int, int, int, int, int]:
         """What a model takes of one view, (1, 3, T, S, S)."""
-        data = self.config.data
-        return (1, 3, data.num_frames, data.img_size, data.img_size)
+        return self.dataset.reading.preprocessing.clip_shape
 
     def evaluate(self, models: Sequence[nn.Module]) -> list[Evaluation]:
         """Measure ``models``, which are on the device; every video is decoded once for all of them.

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from stvideo.core.errors import StvideoError
 from stvideo.core.tokens import TokenTrace
+from stvideo.data.clips.preprocessing import Preprocessing
 from stvideo.data.clips.reading import ClipReading
-from stvideo.data.clips.sampling import frame_indices, parse_views, segment_indices, stride_indices
+from stvideo.data.clips.sampling import parse_views, segment_indices, stride_indices
 from stvideo.data.clips.transforms import TestTransform, normalize, view_crop
 from stvideo.data.video.decode import Readable, VideoInfo
 from stvideo.drawing.geometry import Crop
@@ -22,9 +23,7 @@ from stvideo.training.checks import check_config
 from stvideo.weights.restore import restore
 
 # What these commands let the command line change; everything else is the checkpoint's.
-CHANGEABLE_DATA = (
-    "mean", "std", "color_order", "sampling", "num_frames", "stride", "target_fps", "img_size", "decoder", "timeout",
-)  # fmt: skip
+CHANGEABLE_DATA = (*Preprocessing.names(), "decoder", "timeout")
 
 
 @dataclass(frozen=True)
@@ -73,15 +72,7 @@ class Predictor:
 
     def indices(self, info: VideoInfo) -> NDArray[np.int64]:
         """Frames of the one clip that stands for the whole video, (T,), as in a one-clip evaluation."""
-        data = self.data
-        return frame_indices(
-            info.num_frames,
-            info.fps,
-            sampling=data.sampling,
-            num_frames=data.num_frames,
-            stride=data.stride,
-            target_fps=data.target_fps,
-        )
+        return self.reading.preprocessing.indices(info.num_frames, info.fps)
 
     def repeats(self, info: VideoInfo) -> bool:
         """Whether the video is too short for a clip, so that its last frame is repeated."""
@@ -130,7 +121,8 @@ class Predictor:
 
     def prepare(self, frames: Tensor, crop: int = 0, num_crops: int = 1) -> Tensor:
         """Frames (T, H, W, 3) uint8 of any size, in the model's colour order, as the model takes them."""
-        clip = TestTransform(self.data.img_size, num_crops, self.reading.test_share)(frames, crop)[None].to(self.device)
+        share = self.reading.preprocessing.test_share
+        clip = TestTransform(self.data.img_size, num_crops, share)(frames, crop)[None].to(self.device)
         return normalize(clip, self.data.mean, self.data.std)
 
     def score(self, video: Readable, views: str) -> NDArray[np.float32]:
@@ -159,7 +151,7 @@ class Predictor:
 
     def crop(self, width: int, height: int) -> Crop:
         """Where the patch grid lies on a frame of the video, in pixels."""
-        box = view_crop(height, width, 0, 1, self.reading.test_share)
+        box = view_crop(height, width, 0, 1, self.reading.preprocessing.test_share)
         return Crop(box.left, box.top, box.width, box.height, width, height)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from stvideo.core.errors import StvideoError, nearest
 from stvideo.core.macs import count_macs, to_meta
+from stvideo.data.clips.preprocessing import Preprocessing
 from stvideo.reduction.budget import draw_budgets, set_budget, training_budgets
 from stvideo.runtime.run_folder import versions
 from stvideo.runtime.sharding import shard_copy, share_weights
@@ -21,18 +22,6 @@ from stvideo.training.distill import TrainingLoss, check_teacher
 from stvideo.training.ema import WeightAverage
 from stvideo.weights.factory import create_model, load_model
 from stvideo.weights.reading import initialize
-
-PREPROCESS = (
-    "mean",
-    "std",
-    "color_order",
-    "sampling",
-    "num_frames",
-    "stride",
-    "target_fps",
-    "img_size",
-    "test_short_side",
-)
 
 
 class Networks:
@@ -193,7 +182,7 @@ def build_networks(config: Config, classes: list[str], *, fresh: bool) -> Networ
         weight=config.train.distill_weight,
         temperature=config.train.distill_temperature,
     )
-    shape = (1, 3, config.data.num_frames, config.data.img_size, config.data.img_size)
+    shape = Preprocessing.from_config(config.data).clip_shape
     return Networks(model, average, criterion, num_classes=len(classes), clip_shape=shape, notes=notes)
 
 
@@ -227,7 +216,7 @@ def checkpoint_metadata(config: Config, classes: list[str]) -> dict[str, Any]:
     """What a checkpoint says about itself besides its model, so that it can be used without its configuration file."""
     return {
         "classes": list(classes),
-        "preprocess": {key: getattr(config.data, key) for key in PREPROCESS},
+        "preprocess": Preprocessing.from_config(config.data).to_dict(),
         "config": to_dict(config),
         "versions": versions(),
     }

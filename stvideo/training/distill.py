@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stvideo.core.errors import StvideoError
+from stvideo.data.clips.preprocessing import CHOICE_OF_FRAMES, Preprocessing
 from stvideo.settings.config import Config
 
 
@@ -63,9 +64,10 @@ def check_teacher(metadata: dict[str, Any], config: Config, classes: list[str]) 
     where = f"train.teacher={config.train.teacher}"
     if metadata.get("classes") and list(metadata["classes"]) != list(classes):
         raise StvideoError(f"{where}: its {len(metadata['classes'])} classes are not the {len(classes)} of this data")
-    for key in ("num_frames", "img_size", "mean", "std", "color_order"):
-        theirs, ours = metadata.get("preprocess", {}).get(key), getattr(config.data, key)
-        if theirs is not None and theirs != ours:
+    if "preprocess" not in metadata:
+        return
+    for key, (theirs, ours) in Preprocessing.from_dict(metadata["preprocess"]).difference(config.data).items():
+        if key not in CHOICE_OF_FRAMES:
             raise StvideoError(
                 f"{where}: it was trained with data.{key}={theirs}, this run has {ours}; make them equal"
             )

@@ -9,9 +9,10 @@ from typing import Any
 from torch import nn
 
 from stvideo.core.errors import StvideoError
+from stvideo.data.clips.preprocessing import Preprocessing
 from stvideo.reduction.base import reduction_options
 from stvideo.settings import cli
-from stvideo.settings.config import Config, load_config
+from stvideo.settings.config import Config, DataConfig, load_config
 from stvideo.training.checkpoint import CHECKSUMS, check_checkpoint
 from stvideo.weights.factory import load_model
 from stvideo.weights.reading import read_checkpoint, resolve_checkpoint
@@ -97,10 +98,7 @@ def restore(config_path: str | None, overrides: list[str], needs_data: bool = Tr
     plain = [text for text in overrides if not text.startswith("model.")]
     config = load_config(config_path, plain, base=own if config_path is None else None)
     notes = [f"{path}: {metadata.get('model', {}).get('name')}, step {metadata.get('step', '?')}"]
-    for key, value in metadata.get("preprocess", {}).items():
-        current = getattr(config.data, key)
-        if current == value:
-            continue
+    for key, (value, current) in _preprocessing(path, metadata, config.data).difference(config.data).items():
         if f"data.{key}" in changed:
             cli.warn(f"data.{key}={current} overrides the checkpoint's {value}; its accuracy was not measured so")
         else:
@@ -108,6 +106,16 @@ def restore(config_path: str | None, overrides: list[str], needs_data: bool = Tr
             if config_path is not None:
                 notes.append(f"data.{key}={value} as in the checkpoint, not {current} as in {config_path}")
     return Restored(model, config, metadata, path, notes)
+
+
+def _preprocessing(path: Path, metadata: dict[str, Any], data: DataConfig) -> Preprocessing:
+    """Read how clips become the model's input; ``data`` where the file does not say; raises `StvideoError`."""
+    if "preprocess" not in metadata:
+        return Preprocessing.from_config(data)
+    try:
+        return Preprocessing.from_dict(metadata["preprocess"])
+    except StvideoError as error:
+        raise StvideoError(f"{path}: the file's description of its preprocessing is wrong: {error}") from None
 
 
 def run_folder_of(checkpoint: Path) -> Path | None:

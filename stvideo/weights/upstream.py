@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from stvideo.core.errors import StvideoError
+from stvideo.data.clips.preprocessing import Preprocessing
 from stvideo.models.registry import ModelEntry, list_models, model_entry
 from stvideo.weights.reading import Checkpoint
 
@@ -37,7 +38,7 @@ def describe_upstream(checkpoint: Checkpoint) -> dict[str, Any]:
         name, arguments = _matching_model(checkpoint)
     preprocess = published_preprocessing(name, arguments)
     classes = [f"class {i}" for i in range(arguments["num_classes"])]
-    return {"model": {"name": name, "arguments": arguments}, "preprocess": preprocess, "classes": classes}
+    return {"model": {"name": name, "arguments": arguments}, "preprocess": preprocess.to_dict(), "classes": classes}
 
 
 def timesformer_arguments(state: dict[str, Tensor]) -> dict[str, Any]:
@@ -56,25 +57,23 @@ def timesformer_arguments(state: dict[str, Tensor]) -> dict[str, Any]:
     )
 
 
-def published_preprocessing(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+def published_preprocessing(name: str, arguments: dict[str, Any]) -> Preprocessing:
     """How the released weights of a family saw their input (TimeSformer, Video Swin, image models on ImageNet)."""
-    video = dict(sampling="stride", color_order="rgb", target_fps=30.0, img_size=arguments.get("img_size", 224))
+    size = arguments.get("img_size", 224)
+    common = dict(sampling="stride", color_order="rgb", target_fps=30.0, img_size=size, test_short_side=None)
     if "timesformer" in name:
         something = arguments["num_classes"] == SOMETHING_SOMETHING_CLASSES
-        return video | dict(
-            mean=[0.45] * 3,
-            std=[0.225] * 3,
-            num_frames=arguments["num_frames"],
-            stride=32,
-            test_short_side=None,
-            # Something-Something was read with OpenCV and its channels never put in order.
-            color_order="bgr" if something else "rgb",
-            sampling="segment" if something else "stride",
-        )
-    imagenet = video | dict(mean=IMAGENET_MEAN, std=IMAGENET_STD)
-    if "video_swin" in name:
-        return imagenet | dict(num_frames=32, stride=2, test_short_side=256)
-    return imagenet | dict(num_frames=1, stride=1, test_short_side=int(256 / 224 * imagenet["img_size"]))
+        common |= dict(mean=[0.45] * 3, std=[0.225] * 3, num_frames=arguments["num_frames"], stride=32)
+        # Something-Something was read with OpenCV and its channels never put in order.
+        common |= dict(color_order="bgr", sampling="segment") if something else {}
+    else:
+        common |= dict(mean=IMAGENET_MEAN, std=IMAGENET_STD)
+        if "video_swin" in name:
+            common |= dict(num_frames=32, stride=2, test_short_side=256)
+        else:
+            short_side = int(256 / 224 * size) if isinstance(size, int) else None
+            common |= dict(num_frames=1, stride=1, test_short_side=short_side)
+    return Preprocessing.from_dict(common)
 
 
 def _matching_model(checkpoint: Checkpoint) -> tuple[str, dict[str, Any]]:

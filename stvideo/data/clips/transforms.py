@@ -20,7 +20,6 @@ from stvideo.core.errors import StvideoError
 
 ASPECT_RATIOS = (3 / 4, 4 / 3)  # of a random resized crop, as for ImageNet
 TIMM_TO_TORCHVISION = 3  # RandAugment magnitudes: timm counts to 10, torchvision to 30
-COLOR_ORDERS = ("rgb", "bgr")
 
 
 @dataclass(frozen=True)

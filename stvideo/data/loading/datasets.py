@@ -89,7 +89,8 @@ class VideoDataset(Dataset[Any]):
         self.num_clips, self.num_crops = views if transform is None else (clips_per_video, 1)
         flips = transform is not None and transform.flip
         self.mirrored = mirrored_classes(index.classes) if flips else np.arange(len(index.classes))
-        self.test_transform = TestTransform(reading.img_size, self.num_crops, reading.test_share)
+        size, share = reading.preprocessing.square_size, reading.preprocessing.test_share
+        self.test_transform = TestTransform(size, self.num_crops, share)
         self.reading_now = ReadingNow()
         self.unreadable = torch.zeros(len(index), dtype=torch.uint8).share_memory_()
 
