@@ -1,9 +1,8 @@
-"""Cost and speed: the papers' tables, models side by side, the data pipeline, training.
+"""Cost and speed: the papers' tables, models side by side, the data pipeline.
 
     python -m stvideo.benchmark paper-tables            published figures beside counted and measured ones
     python -m stvideo.benchmark MODEL|CONFIG ...        models side by side on this machine, also from video files
     python -m stvideo.benchmark data ...                how fast clips can be read
-    python -m stvideo.benchmark train CONFIG|MODEL ...  what each switch of training costs and saves
 
 Each has its own --help; for models: python -m stvideo.benchmark models --help.
 """
@@ -21,7 +20,6 @@ COMMANDS = {
     "paper-tables": "stvideo.benchmarks.paper_tables",
     "models": "stvideo.benchmarks.compare",  # the word may be left out
     "data": "stvideo.benchmarks.data",
-    "train": "stvideo.benchmarks.training",
 }
 
 

@@ -43,7 +43,7 @@ from stvideo.benchmarks.data_passes import Clips, Reader, loader_rates, other_re
 from stvideo.benchmarks.generated_clips import generated_clips
 from stvideo.benchmarks.machine import describe_machine, machine_line
 from stvideo.benchmarks.report import Column, Report, Section, show_ratio
-from stvideo.benchmarks.timing import Contestant, Timing, race, ratio
+from stvideo.benchmarks.timing import Timing, race, ratio
 from stvideo.core.errors import StvideoError
 from stvideo.data.loading.datasets import build_dataset
 from stvideo.preparation.jobs import Failure
@@ -160,9 +160,8 @@ def read_all(clips: Clips, settings: Settings, key: str, heading: str) -> tuple[
     alive = [reader for reader in readers if failures[reader.name] is None]
     with tqdm(total=2 * settings.rounds, desc=key, unit="round", leave=False, disable=None) as bar:
         stages = stage_seconds(clips, settings.rounds, bar.update)
-        contestants = [Contestant(reader.name, reader.run, min_seconds=0.0) for reader in alive]
-        raced = race(contestants, rounds=settings.rounds, device=CPU, on_round=bar.update)
-    timings = {reader.key: timing for reader, timing in zip(alive, raced, strict=True)}
+        runs = {reader.key: reader.run for reader in alive}
+        timings = race(runs, rounds=settings.rounds, min_seconds=0.0, on_round=bar.update)
     ours, count = timings["stvideo"], len(clips.paths)
     rows = []
     for reader in readers:

@@ -35,7 +35,7 @@ from stvideo.benchmarks.published import PUBLISHED
 from stvideo.benchmarks.report import Column, Report, Section, show_ratio
 from stvideo.benchmarks.rows import Block, Row
 from stvideo.benchmarks.running import forward_call, random_clip
-from stvideo.benchmarks.timing import Contestant, Ratio, race, ratio
+from stvideo.benchmarks.timing import Ratio, race, ratio
 from stvideo.core.errors import StvideoError, nearest
 from stvideo.core.macs import count_macs
 from stvideo.models.registry import list_models
@@ -236,13 +236,13 @@ def build_is_possible(row: Row) -> bool:
 def measure_rows(rows: list[Row], settings: Settings, device: torch.device) -> list[Ratio | None]:
     """Speed of every row but the first over the first."""
     batch = settings.batch_size or batch_for(rows)
-    contestants = []
+    calls = {}
     for row in rows:
         model = build_row(row)
         assert model is not None
         clip = random_clip((batch, 3, *row.size), device)
-        contestants.append(Contestant(row.label, forward_call(model.to(device), clip, settings.precision)))
-    first, *others = race(contestants, rounds=settings.rounds, device=device)
+        calls[row.label] = forward_call(model.to(device), clip, settings.precision)
+    first, *others = race(calls, rounds=settings.rounds).values()
     return [ratio(first, other) for other in others]
 
 

@@ -15,7 +15,7 @@ from stvideo.benchmarks.memory import peak_memory, saved_activations
 from stvideo.benchmarks.own_cost import own_cost
 from stvideo.benchmarks.report import Column, show_ratio
 from stvideo.benchmarks.running import backward_call, forward_call, random_clip, training_call
-from stvideo.benchmarks.timing import Contestant, Ratio, Timing, fastest, race, ratio
+from stvideo.benchmarks.timing import Ratio, Timing, race, ratio
 from stvideo.benchmarks.yardstick import Shape, linear_shapes, product_calls
 from stvideo.core.memory import is_out_of_memory
 
@@ -82,15 +82,20 @@ def run_batch(
             call = training_call(entrant.run, clip, entrant.num_classes, entrant.precision, entrant.model)  # type: ignore[arg-type]
         else:
             call = forward_call(entrant.run, clip, entrant.precision)
-        contestants.append(Contestant(entrant.name, call))
+        contestants.append(call)
         shapes.append(_shapes(entrant, clip, training))
     different = list(dict.fromkeys(shape for counter in shapes for shape in counter))
     precision = "bf16" if any(_is_bf16(entrant) for entrant in entrants) else "fp32"
     calls = product_calls(different, device, precision, training)
-    products = [Contestant(str(shape), call, 0.02) for shape, own in zip(different, calls, strict=True) for call in own]
-    timings = race(contestants + products, rounds=rounds, device=device, each_call=batch == 1, on_round=on_round)
-    of_products = iter(timings[len(contestants) :])
-    of_shape = {shape: fastest([next(of_products) for _ in own]) for shape, own in zip(different, calls, strict=True)}
+    products = {(shape, n): call for shape, own in zip(different, calls, strict=True) for n, call in enumerate(own)}
+    runs: dict[Any, Callable[[], Any]] = {**dict(enumerate(contestants)), **products}
+    seconds = {key: 0.02 if key in products else 0.2 for key in runs}
+    raced = race(runs, rounds=rounds, min_seconds=seconds, each_call=batch == 1, on_round=on_round)
+    timings = [raced[n] for n in range(len(contestants))]
+    of_shape = {
+        shape: min((raced[shape, n] for n in range(len(own))), key=lambda t: t.median or float("inf"))
+        for shape, own in zip(different, calls, strict=True)
+    }
     timing_of = dict(zip(map(id, entrants), timings, strict=False))
     rows = []
     for entrant, contestant, counter in zip(entrants, contestants, shapes, strict=True):
@@ -170,14 +175,14 @@ def against_products(
     return {"of_products": statistics.median(shares), "product_gmacs_per_second": statistics.median(rates)}
 
 
-def memory_of(contestant: Contestant, entrant: Entrant, clip: Tensor, device: torch.device, training: bool) -> Row:
+def memory_of(contestant: Callable[[], Any], entrant: Entrant, clip: Tensor, device: torch.device, training: bool) -> Row:
     """Peak memory of one call beyond weights, gradients and optimiser state; in training what backward keeps, too."""
     if device.type == "cuda" and ("compiled" in entrant.form or entrant.form == "onnx"):
         # A recorded graph keeps its memory between calls, and ONNX Runtime's is not torch's.
         return {"peak_mib": None, "saved_mib": None}
     try:
         if not training:
-            return {"peak_mib": peak_memory(contestant.run, device), "saved_mib": None}
+            return {"peak_mib": peak_memory(contestant, device), "saved_mib": None}
         run = backward_call(entrant.run, clip, entrant.precision)  # type: ignore[arg-type]
         run()  # gradients are there from now on
         return {"peak_mib": peak_memory(run, device), "saved_mib": saved_activations(run, entrant.model)}

@@ -1,6 +1,7 @@
-"""Timing side by side: contestants take turns in every round, so that a slow moment of the machine hits all of them.
+"""Timing side by side: calls take turns in every round, so that a slow moment of the machine hits all of them.
 
-A speed-up is the median, over rounds, of the ratio of two times measured in the same round.
+A speed-up is the median, over rounds, of the ratio of two times measured in the same round. `torch.utils.benchmark`
+supplies the clock, which waits for the device; its `Timer` measures one call to the end before the next one.
 """
 
 from __future__ import annotations
@@ -8,42 +9,31 @@ from __future__ import annotations
 import gc
 import math
 import statistics
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from torch import nn
+from torch.utils.benchmark import timer
 
+from stvideo.benchmarks.steps import forward_step, random_clip, training_step
 from stvideo.core.memory import is_out_of_memory
 
+K = TypeVar("K", bound=Hashable)
 MOST_WARM_UPS = 100
 
 
 @dataclass
-class Contestant:
-    """Something to time.
-
-    Attributes:
-        name: for the tables.
-        run: does the work once.
-        min_seconds: within a round, short work is repeated for about this long.
-    """
-
-    name: str
-    run: Callable[[], Any]
-    min_seconds: float = 0.2
-
-
-@dataclass
 class Timing:
-    """What a contestant needed.
+    """Seconds that a call took.
 
     Attributes:
         rounds: seconds per call, one mean per round.
         calls: seconds of every single call, where calls were timed one by one.
-        failure: why there is nothing, e.g. memory ran out.
+        failure: why there are no times, e.g. memory ran out.
     """
 
     rounds: list[float] = field(default_factory=list)
@@ -52,98 +42,111 @@ class Timing:
 
     @property
     def median(self) -> float | None:
-        """Seconds per call; None if it failed."""
+        """Seconds per call, the median over the rounds; None if it failed."""
         return statistics.median(self.rounds) if self.rounds else None
 
     def percentile(self, share: float) -> float | None:
-        """The time that ``share`` (0 to 1) of the single calls stayed within."""
-        return percentile(self.calls, share) if self.calls else None
-
-
-def fastest(timings: Sequence[Timing]) -> Timing:
-    """The one of the smallest median; the first if all failed."""
-    return min(timings, key=lambda timing: math.inf if timing.median is None else timing.median)
+        """The time that ``share`` (0 to 1) of the single calls did not exceed; None where they were not timed."""
+        return float(np.quantile(self.calls, share, method="inverted_cdf")) if self.calls else None
 
 
 @dataclass
 class Ratio:
-    """Median of per-round ratios and how far single rounds lay apart."""
+    """Median of per-round ratios, with the lowest and the highest round."""
 
     median: float
     low: float
     high: float
 
 
-def race(
-    contestants: Sequence[Contestant],
-    *,
-    rounds: int,
-    device: torch.device,
-    each_call: bool = False,
-    on_round: Callable[[], None] = lambda: None,
-) -> list[Timing]:
-    """Time every contestant once per round, in an order that rotates.
-
-    Python's garbage collector runs between the rounds and rests in them.
-
-    Args:
-        contestants: what to time; first each is called without counting, see `_warm_up`.
-        rounds: how often.
-        device: whose queue is waited for.
-        each_call: wait after every single call and keep its time (latency); else the queue stays full.
-        on_round: called after every round, for a progress bar.
-
-    Returns:
-        One `Timing` per contestant. One that ran out of memory has no times, and says so.
-    """
-    timings = [Timing() for _ in contestants]
-    repeats = []
-    for contestant, timing in zip(contestants, timings, strict=True):
-        try:
-            once = _warm_up(contestant, device)
-            repeats.append(max(1, math.ceil(contestant.min_seconds / max(once, 1e-9))))
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            timing.failure = "out of memory"
-            repeats.append(0)
-            if device.type == "cuda":
-                torch.cuda.empty_cache()  # what it had taken is wanted by the others
-    alive = [i for i, timing in enumerate(timings) if timing.failure is None]
-    for number in range(rounds):
-        gc.collect()
-        shift = number % max(len(alive), 1)
-        with _without_garbage_collection():
-            for i in alive[shift:] + alive[:shift]:
-                calls = _timed(contestants[i].run, repeats[i], device, each_call)
-                timings[i].rounds.append(sum(calls) / repeats[i])
-                if each_call:
-                    timings[i].calls += calls
-        on_round()
-    return timings
-
-
 def ratio(base: Timing, other: Timing) -> Ratio | None:
-    """How many times faster ``other`` is than ``base``; None if one of them has no times."""
+    """Compute how many times faster ``other`` is than ``base``; None if one of them has no times."""
     if not base.rounds or not other.rounds:
         return None
     ratios = [a / b for a, b in zip(base.rounds, other.rounds, strict=True)]
     return Ratio(statistics.median(ratios), min(ratios), max(ratios))
 
 
-def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest of ``values`` that at least ``share`` of them do not exceed."""
-    ordered = sorted(values)
-    return ordered[max(math.ceil(share * len(ordered)) - 1, 0)]
+def race(
+    calls: Mapping[K, Callable[[], Any]],
+    *,
+    rounds: int,
+    min_seconds: float | Mapping[K, float] = 0.2,
+    each_call: bool = False,
+    on_round: Callable[[], Any] = lambda: None,
+) -> dict[K, Timing]:
+    """Time every call once per round, in an order that rotates.
+
+    Python's garbage collector runs between the rounds and rests in them. Work queued on the current GPU is waited for.
+
+    Args:
+        calls: functions without arguments, by any key; first each is warmed up, see `_warm_up`.
+        rounds: how often.
+        min_seconds: within a round, short work is repeated for about this long; one number, or one for each key.
+        each_call: wait after every single call and keep its time (latency); else the queue stays full.
+        on_round: called after every round, for a progress bar.
+
+    Returns:
+        A `Timing` for every key. One that ran out of memory has no times, and says so.
+    """
+    wanted = min_seconds if isinstance(min_seconds, Mapping) else dict.fromkeys(calls, min_seconds)
+    timings = {key: Timing() for key in calls}
+    repeats: dict[K, int] = {}
+    for key, call in calls.items():
+        try:
+            repeats[key] = max(1, math.ceil(wanted[key] / max(_warm_up(call, wanted[key]), 1e-9)))
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            timings[key].failure = "out of memory"
+            torch.cuda.empty_cache()  # so that the others can have what it had taken
+    order = list(repeats)
+    was_enabled = gc.isenabled()
+    for _ in range(rounds):
+        gc.collect()
+        gc.disable()
+        try:
+            for key in order:
+                seconds = _timed(calls[key], repeats[key], each_call)
+                timings[key].rounds.append(sum(seconds) / repeats[key])
+                timings[key].calls += seconds if each_call else []
+        finally:
+            if was_enabled:
+                gc.enable()
+        order = order[1:] + order[:1]
+        on_round()
+    return timings
 
 
-def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def race_models(
+    models: Mapping[K, nn.Module],
+    *,
+    batch_size: int,
+    rounds: int = 12,
+    device: torch.device | str = "cpu",
+    precision: str = "fp32",
+    training: bool = False,
+    min_seconds: float = 0.2,
+) -> dict[K, Timing]:
+    """Time a forward pass, or a training step, of several models in turns on random clips.
+
+    Args:
+        models: by any key, each with ``example_shape()``, on ``device``. They are left in evaluation or training mode, their
+            weights unchanged.
+        batch_size: clips per call; clips/s are ``batch_size / timing.median``.
+        rounds, min_seconds: see `race`.
+        precision: ``fp32`` or ``bf16`` (automatic mixed precision).
+        training: forward, cross-entropy, backward and AdamW instead of inference.
+    """
+    calls = {}
+    for key, model in models.items():
+        clip = random_clip((batch_size, *model.example_shape()[1:]), torch.device(device))  # type: ignore[operator]
+        step = training_step(model, model, precision) if training else forward_step(model, precision)
+        calls[key] = partial(step, clip)
+    return race(calls, rounds=rounds, min_seconds=min_seconds)
 
 
-def _warm_up(contestant: Contestant, device: torch.device) -> float:
+def _warm_up(call: Callable[[], Any], min_seconds: float) -> float:
     """Call it once for what happens only then (compilation, choice of kernels), then for as long as a round will take.
 
     A GPU raises its clock under load, and graphs are recorded in the second or third call.
@@ -151,37 +154,26 @@ def _warm_up(contestant: Contestant, device: torch.device) -> float:
     Returns:
         Seconds of the fastest call but the first.
     """
-    _timed(contestant.run, 1, device, True)
-    seconds = _timed(contestant.run, 1, device, True)
-    while sum(seconds) < contestant.min_seconds and len(seconds) < MOST_WARM_UPS:
-        seconds += _timed(contestant.run, 1, device, True)
+    call()
+    seconds = _timed(call, 1, True)
+    while sum(seconds) < min_seconds and len(seconds) < MOST_WARM_UPS:
+        seconds += _timed(call, 1, True)
     return min(seconds)
 
 
-@contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-def _timed(run: Callable[[], Any], repeats: int, device: torch.device, each_call: bool) -> list[float]:
+def _timed(call: Callable[[], Any], repeats: int, each_call: bool) -> list[float]:
     """Seconds of every call, or of all ``repeats`` calls together as the only entry."""
-    seconds = []
-    synchronize(device)
-    begin = time.perf_counter()
+    seconds, begin = [], timer()
     for _ in range(repeats):
-        run()
+        call()
         if each_call:
-            synchronize(device)
-            end = time.perf_counter()
+            end = timer()
             seconds.append(end - begin)
             begin = end
-    if not each_call:
-        synchronize(device)
-        seconds.append(time.perf_counter() - begin)
-    return seconds
+    return seconds or [timer() - begin]
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

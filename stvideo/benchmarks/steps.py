@@ -1,0 +1,122 @@
+"""One forward pass or one training step of a model, ready to be timed, and the memory that a call needs."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.benchmark import timer
+
+STATUS = Path("/proc/self/status")
+CLEAR_REFS = Path("/proc/self/clear_refs")
+
+
+def random_clip(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Draw the standard-normal clip (B, 3, T, H, W) that all models of that shape are timed on."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
+
+
+def forward_step(run: Callable[[Tensor], Any], precision: str = "fp32") -> Callable[[Tensor], Any]:
+    """Wrap ``run`` as inference on a clip.
+
+    Args:
+        run: from a clip to logits; a module is put in evaluation mode.
+        precision: ``fp32`` or ``bf16`` (automatic mixed precision).
+    """
+    if isinstance(run, nn.Module):
+        run.eval()
+
+    def step(clip: Tensor) -> Any:
+        with torch.inference_mode(), _mixed_precision(clip.device, precision):
+            return run(clip)
+
+    return step
+
+
+def training_step(
+    run: Callable[[Tensor], Any], model: nn.Module, precision: str = "fp32", update: bool = True
+) -> Callable[[Tensor], None]:
+    """Wrap ``run`` as a training step on a clip: forward, cross-entropy, backward, AdamW.
+
+    The learning rate is 0: the optimiser does all of its arithmetic and the weights stay as they are.
+
+    Args:
+        run: from a clip to logits (B, K): ``model`` itself, or what was compiled from it.
+        model: whose weights are trained; in training mode afterwards.
+        precision: ``fp32`` or ``bf16`` (automatic mixed precision; weights stay float32).
+        update: False leaves the gradients in place instead of updating the weights. From the second call on, activations
+            are then all that a call adds to memory.
+    """
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
+
+    def step(clip: Tensor) -> None:
+        labels = torch.zeros(len(clip), dtype=torch.long, device=clip.device)
+        with _mixed_precision(clip.device, precision):
+            loss = nn.functional.cross_entropy(run(clip).float(), labels)
+        loss.backward()
+        if update:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def peak_memory(run: Callable[[], Any], device: torch.device) -> float | None:
+    """Measure the MiB that ``run`` adds, at its peak, to what the process holds.
+
+    Returns:
+        What torch allocates on CUDA, the resident memory of the process on Linux; None elsewhere.
+    """
+    gc.collect()
+    if device.type == "cuda":
+        timer()  # waits for the device
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        run()
+        timer()
+        return (torch.cuda.max_memory_allocated(device) - before) / 2**20
+    try:
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)  # freed memory that the C library still holds would hide new memory
+        CLEAR_REFS.write_text("5")  # sets the high-water mark to what is resident now
+        before = _status("VmRSS")
+        run()
+        return (_status("VmHWM") - before) / 1024
+    except OSError:
+        return None
+
+
+def saved_activations(run: Callable[[], Any], model: nn.Module) -> float:
+    """Count the MiB that the forward pass inside ``run`` keeps for the backward pass, without ``model``'s own weights."""
+    own = {value.untyped_storage().data_ptr() for value in (*model.parameters(), *model.buffers())}
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        run()
+    return sum(kept.values()) / 2**20
+
+
+def _mixed_precision(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+def _status(key: str) -> float:
+    """Read a value of /proc/self/status in KiB."""
+    for line in STATUS.read_text().splitlines():
+        if line.startswith(key + ":"):
+            return float(line.split()[1])
+    raise OSError(f"{STATUS}: no {key}")
