@@ -175,7 +175,9 @@ def against_products(
     return {"of_products": statistics.median(shares), "product_gmacs_per_second": statistics.median(rates)}
 
 
-def memory_of(contestant: Callable[[], Any], entrant: Entrant, clip: Tensor, device: torch.device, training: bool) -> Row:
+def memory_of(
+    contestant: Callable[[], Any], entrant: Entrant, clip: Tensor, device: torch.device, training: bool
+) -> Row:
     """Peak memory of one call beyond weights, gradients and optimiser state; in training what backward keeps, too."""
     if device.type == "cuda" and ("compiled" in entrant.form or entrant.form == "onnx"):
         # A recorded graph keeps its memory between calls, and ONNX Runtime's is not torch's.

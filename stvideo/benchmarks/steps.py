@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -11,10 +12,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.benchmark import timer
 
 STATUS = Path("/proc/self/status")
 CLEAR_REFS = Path("/proc/self/clear_refs")
+
+
+def clock() -> float:
+    """Read the clock, in seconds, once the GPU has done what it was given."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def random_clip(shape: tuple[int, ...], device: torch.device) -> Tensor:
@@ -76,11 +83,11 @@ def peak_memory(run: Callable[[], Any], device: torch.device) -> float | None:
     """
     gc.collect()
     if device.type == "cuda":
-        timer()  # waits for the device
+        clock()  # waits for the device
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
         run()
-        timer()
+        clock()
         return (torch.cuda.max_memory_allocated(device) - before) / 2**20
     try:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)

@@ -1,7 +1,7 @@
 """Timing side by side: calls take turns in every round, so that a slow moment of the machine hits all of them.
 
-A speed-up is the median, over rounds, of the ratio of two times measured in the same round. `torch.utils.benchmark`
-supplies the clock, which waits for the device; its `Timer` measures one call to the end before the next one.
+A speed-up is the median, over rounds, of the ratio of two times measured in the same round. `torch.utils.benchmark` has no
+such rounds: it measures one call to the end before the next one, with two calls that do not count each time.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.benchmark import timer
 
-from stvideo.benchmarks.steps import forward_step, random_clip, training_step
+from stvideo.benchmarks.steps import clock, forward_step, random_clip, training_step
 from stvideo.core.memory import is_out_of_memory
 
 K = TypeVar("K", bound=Hashable)
@@ -163,14 +162,14 @@ def _warm_up(call: Callable[[], Any], min_seconds: float) -> float:
 
 def _timed(call: Callable[[], Any], repeats: int, each_call: bool) -> list[float]:
     """Seconds of every call, or of all ``repeats`` calls together as the only entry."""
-    seconds, begin = [], timer()
+    seconds, begin = [], clock()
     for _ in range(repeats):
         call()
         if each_call:
-            end = timer()
+            end = clock()
             seconds.append(end - begin)
             begin = end
-    return seconds or [timer() - begin]
+    return seconds or [clock() - begin]
 
 
 def synchronize(device: torch.device) -> None:

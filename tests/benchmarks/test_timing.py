@@ -38,7 +38,7 @@ def test_short_work_is_warmed_up_and_repeated(monkeypatch):
     def work():
         seconds[0] += 0.02
 
-    monkeypatch.setattr(timing, "timer", lambda: seconds[0])
+    monkeypatch.setattr(timing, "clock", lambda: seconds[0])
     race({"a": work}, rounds=0, min_seconds=0.05)
     assert seconds[0] == pytest.approx(0.02 * (1 + 3))  # the first call does not count, three take long enough
     found = race({"a": work, "b": work}, rounds=2, min_seconds={"a": 0.05, "b": 0.0}, each_call=True)

@@ -10,6 +10,7 @@ from stvideo.core.packed import can_pack
 
 CPU = torch.device("cpu")
 
+
 def test_shapes_of_all_linear_layers():
     model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 8, bias=False), nn.Linear(8, 2))
     assert linear_shapes(lambda: model(torch.zeros(3, 5, 4))) == {(15, 4, 8): 1, (15, 8, 8): 2, (15, 8, 2): 1}
@@ -33,5 +34,3 @@ def test_products_have_the_shapes_asked_for(precision, dtype):
     [training] = product_calls([(6, 4, 5)], CPU, precision, training=True)[0]
     of_input, of_weight = training()
     assert (of_input.shape, of_weight.shape) == ((6, 4), (5, 4))
-
-
