@@ -57,8 +57,8 @@ def training_step(
         run: from a clip to logits (B, K): ``model`` itself, or what was compiled from it.
         model: whose weights are trained; in training mode afterwards.
         precision: ``fp32`` or ``bf16`` (automatic mixed precision; weights stay float32).
-        update: False leaves the gradients in place instead of updating the weights. From the second call on, activations
-            are then all that a call adds to memory.
+        update: False leaves the gradients in place instead of updating the weights. From the second call on,
+            activations are then all that a call adds to memory.
     """
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
@@ -102,7 +102,7 @@ def peak_memory(run: Callable[[], Any], device: torch.device) -> float | None:
 
 
 def saved_activations(run: Callable[[], Any], model: nn.Module) -> float:
-    """Count the MiB that the forward pass inside ``run`` keeps for the backward pass, without ``model``'s own weights."""
+    """Count the MiB that the forward pass inside ``run`` keeps for the backward pass, weights of ``model`` left out."""
     own = {value.untyped_storage().data_ptr() for value in (*model.parameters(), *model.buffers())}
     kept: dict[int, int] = {}
 

@@ -1,7 +1,7 @@
 """Timing side by side: calls take turns in every round, so that a slow moment of the machine hits all of them.
 
-A speed-up is the median, over rounds, of the ratio of two times measured in the same round. `torch.utils.benchmark` has no
-such rounds: it measures one call to the end before the next one, with two calls that do not count each time.
+A speed-up is the median, over rounds, of the ratio of two times measured in the same round. `torch.utils.benchmark`
+has no such rounds: it measures one call to the end before the next one, with two calls that do not count each time.
 """
 
 from __future__ import annotations
@@ -130,8 +130,8 @@ def race_models(
     """Time a forward pass, or a training step, of several models in turns on random clips.
 
     Args:
-        models: by any key, each with ``example_shape()``, on ``device``. They are left in evaluation or training mode, their
-            weights unchanged.
+        models: by any key, each with ``example_shape()``, on ``device``. They are left in evaluation or training mode,
+            their weights unchanged.
         batch_size: clips per call; clips/s are ``batch_size / timing.median``.
         rounds, min_seconds: see `race`.
         precision: ``fp32`` or ``bf16`` (automatic mixed precision).
