@@ -84,11 +84,11 @@ def peak_memory(run: Callable[[], Any], device: torch.device) -> float | None:
     gc.collect()
     if device.type == "cuda":
         clock()  # waits for the device
-        before = torch.cuda.memory_allocated(device)
+        held = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
         run()
         clock()
-        return (torch.cuda.max_memory_allocated(device) - before) / 2**20
+        return (torch.cuda.max_memory_allocated(device) - held) / 2**20
     try:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
