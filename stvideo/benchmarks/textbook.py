@@ -52,7 +52,7 @@ def textbook_form(model: nn.Module) -> nn.Module:
             depth=len(model.blocks),
             num_heads=block.attn.num_heads,
             mlp_ratio=block.mlp.fc1.out_features / model.embed_dim,
-            norm_eps=model.norm.eps,
+            norm_eps=model.norm_eps,
         )
     try:
         reference.load_state_dict(model.state_dict(keep_vars=True), assign=True)

@@ -17,7 +17,7 @@ from stvideo.core.files import replacing
 from stvideo.data.video.decode import Readable, open_video, seconds_at
 from stvideo.inference.predictor import Predictor
 from stvideo.inference.timeline import timeline_windows
-from stvideo.models.swin.model import TRACED_STAGE
+from stvideo.models.base import Backbone
 
 FEATURES = ("clip", "frame", "token", "map")
 FORMATS = ("npz", "safetensors")
@@ -75,7 +75,7 @@ def of_windows(video: Readable, predictor: Predictor, name: str = "") -> dict[st
 
 
 @torch.inference_mode()
-def extract(model: Any, clip: Tensor, kind: str) -> dict[str, NDArray[Any]]:
+def extract(model: Backbone, clip: Tensor, kind: str) -> dict[str, NDArray[Any]]:
     """Features of one clip (1, 3, T, S, S).
 
     Those of tokens come after the network's last norm; a network of stages (Swin) gives the tokens of the stage whose
@@ -88,9 +88,6 @@ def extract(model: Any, clip: Tensor, kind: str) -> dict[str, NDArray[Any]]:
             -1 if it was dropped;
             ``map``: ``feature`` (T, H, W, C), each patch with the feature of the token that carries it, 0 if dropped,
             and ``assign`` as above. After a recovery every patch has its own.
-
-    Raises:
-        StvideoError: the model does not give its tokens.
     """
     rows, assign, feature = _tokens(model, clip)
     if kind == "clip":
@@ -105,17 +102,8 @@ def extract(model: Any, clip: Tensor, kind: str) -> dict[str, NDArray[Any]]:
     return {"feature": full.sum(axis=(1, 2)) / np.maximum(count, 1)}
 
 
-def _tokens(model: Any, clip: Tensor) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
+def _tokens(model: Backbone, clip: Tensor) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
     """Tokens (N, C), the row that carries each patch (T, H, W), and the feature of the clip (C,)."""
-    if hasattr(model, "stage_outputs") and hasattr(model, "forward_head"):
-        outputs, trace = model.stage_outputs(clip, return_trace=True)
-        tokens, last = outputs[min(TRACED_STAGE, len(outputs) - 1)], outputs[-1]
-        rows = tokens[0].flatten(0, -2)
-    elif hasattr(model, "forward_features") and hasattr(model, "forward_head"):
-        last = model.forward_features(clip, return_trace=True)
-        trace, rows = last.trace, model.norm(last.patches)[0].flatten(0, 1)
-    else:
-        raise StvideoError(f"{type(model).__name__}: this model has no features to extract")
-    feature = model.forward_head(last, pre_logits=True)[0]
-    assign = trace.finish().assign["output"][0].cpu().numpy()
-    return rows.float().cpu().numpy(), assign, feature.float().cpu().numpy()
+    rows, trace, feature = model.token_features(clip)
+    assign = trace.assign["output"][0].cpu().numpy()
+    return rows[0].float().cpu().numpy(), assign, feature[0].float().cpu().numpy()

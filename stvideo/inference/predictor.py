@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from stvideo.core.errors import StvideoError
 from stvideo.core.tokens import TokenTrace
@@ -17,6 +17,7 @@ from stvideo.data.clips.sampling import parse_views, segment_indices, stride_ind
 from stvideo.data.clips.transforms import TestTransform, normalize, view_crop
 from stvideo.data.video.decode import Readable, VideoInfo
 from stvideo.drawing.geometry import Crop
+from stvideo.models.base import Backbone
 from stvideo.settings import cli
 from stvideo.settings.config import Config, DataConfig
 from stvideo.training.checks import check_config
@@ -60,7 +61,7 @@ class Predictor:
         config: every setting, the command line's over the checkpoint's.
     """
 
-    model: nn.Module
+    model: Backbone
     name: str
     classes: list[str]
     data: DataConfig
@@ -171,9 +172,7 @@ def load_predictor(overrides: list[str]) -> Predictor:
         raise StvideoError(f"top_k={restored.config.top_k}: must be at least 1")
     model, config, metadata = restored.model, restored.config, restored.metadata
     if "preprocess" not in metadata:
-        config.data.num_frames = int(getattr(model, "num_frames", config.data.num_frames))
-        size = getattr(model, "img_size", config.data.img_size)
-        config.data.img_size = int(size[0] if isinstance(size, (tuple, list)) else size)
+        config.data.num_frames, config.data.img_size = model.num_frames, model.img_size[0]
         cli.warn(
             f"{restored.path}: the file does not say how its input was prepared; using mean {config.data.mean}, "
             f"std {config.data.std}, sampling {config.data.sampling}, stride {config.data.stride}"

@@ -78,6 +78,13 @@ class LVViT(VisionTransformer):
     def make_patch_embed(self, patch_size: int, dim: int) -> nn.Module:
         return ConvPatchEmbed(patch_size, dim)
 
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        if num_classes < 1:
+            raise StvideoError("reset_classifier: LV-ViT needs classes: its two heads are one prediction")
+        super().reset_classifier(num_classes, global_pool)
+        old = self.aux_head.weight
+        self.aux_head = nn.Linear(self.embed_dim, num_classes, device=old.device, dtype=old.dtype)
+
     def forward_head(self, tokens: Tokens, pre_logits: bool = False) -> Tensor:
         logits = super().forward_head(tokens, pre_logits)
         if pre_logits:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import copy
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from stvideo.core.packed import pack_linears
+from stvideo.models.block import Block
+
+M = TypeVar("M", bound=nn.Module)
 
 CACHED_BYTES = 24 * 2**20
 """The widest activation, in bytes, up to which clips go through a CPU together."""
 
 
-def optimize_for_inference(model: nn.Module, *, dtype: torch.dtype | None = None, compile: bool = False) -> nn.Module:
+def optimize_for_inference(model: M, *, dtype: torch.dtype | None = None, compile: bool = False) -> M:
     """A copy of ``model`` for inference; the model itself stays as it is and can go on training.
 
     Exact but for rounding: in every TimeSformer block ``temporal_fc`` becomes part of the temporal attention's own
@@ -35,12 +39,10 @@ def optimize_for_inference(model: nn.Module, *, dtype: torch.dtype | None = None
     """
     fast = copy.deepcopy(model).eval().requires_grad_(False)
     for module in list(fast.modules()):
-        fold = getattr(module, "fold", None)
-        if callable(fold):
-            fold()
+        if isinstance(module, Block):
+            module.fold()
     if dtype is not None:
         fast.to(dtype)
-    fast.optimized = True  # type: ignore[assignment]
     if compile:
         # CUDA graphs: without them a small batch waits for Python instead of for the GPU.
         on_gpu = any(parameter.is_cuda for parameter in fast.parameters())

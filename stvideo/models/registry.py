@@ -10,9 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
-
 from stvideo.core.errors import StvideoError, nearest
+from stvideo.models.base import Backbone
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class ModelEntry:
     """
 
     name: str
-    constructor: Callable[..., nn.Module]
+    constructor: Callable[..., Backbone]
     arguments: Mapping[str, Any] = field(default_factory=dict)
     reduction: str | None = None
     reduction_options: Mapping[str, Any] = field(default_factory=dict)

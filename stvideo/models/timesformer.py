@@ -8,6 +8,7 @@ in space and linearly in time (theirs: to the nearest).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -117,6 +118,7 @@ class TimeSformer(VisionTransformer):
     """
 
     attention_kinds = ("divided", "joint", "space")
+    image_may_lack = r"^time_embed$|\.temporal_fc\."
 
     def __init__(self, *, attention: str = "divided", num_frames: int = 8, **options: Any) -> None:
         super().__init__(attention=attention, num_frames=num_frames, **options)
@@ -146,6 +148,15 @@ class TimeSformer(VisionTransformer):
             if isinstance(block, DividedBlock):
                 for parameter in block.temporal_fc.parameters():
                     nn.init.zeros_(parameter)
+
+    def prepare_image_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Copy spatial attention and its norm into temporal attention, and zero this model's ``temporal_fc``."""
+        if "time_embed" in state or any(".temporal_attn." in name for name in state) or self.attention != "divided":
+            return state
+        self.zero_temporal_fc()
+        pattern = re.compile(r"^(blocks\.\d+)\.(attn|norm1)\.")
+        found = {name: value for name, value in state.items() if pattern.match(name)}
+        return state | {pattern.sub(r"\1.temporal_\2.", name): value.clone() for name, value in found.items()}
 
     def embed_time(self, patches: Tensor) -> Tensor:
         if self.time_embed is None:

@@ -13,18 +13,18 @@ from typing import Any
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from stvideo.core.errors import StvideoError
 from stvideo.core.layers import PatchEmbed, resize_grid_embedding
 from stvideo.core.tokens import Tokens, TokenTrace
 from stvideo.models.arguments import check_choice, check_img_size
+from stvideo.models.base import Backbone
 from stvideo.models.block import Block
-from stvideo.models.optimize import clips_at_once, optimize_for_inference
-from stvideo.reduction.base import AttentionInfo, Host, Reduction
+from stvideo.models.optimize import clips_at_once
+from stvideo.reduction.base import AttentionInfo, Host
 
 
-class VisionTransformer(nn.Module):
+class VisionTransformer(Backbone):
     """ViT on clips: (B, 3, T, H, W), or images (B, 3, H, W), to logits (B, num_classes).
 
     Any frame count and any patch-divisible size are taken from the input; embeddings are resized to it.
@@ -55,6 +55,7 @@ class VisionTransformer(nn.Module):
         StvideoError: an argument that does not fit.
     """
 
+    takes_reductions = True
     block_class: type[Block] = Block
     attention_kinds: tuple[str, ...] = ("joint", "space")
 
@@ -81,8 +82,8 @@ class VisionTransformer(nn.Module):
         norm_eps: float = 1e-6,
         weight_init: str = "published",
     ) -> None:
-        super().__init__()
-        height, width = check_img_size(img_size, patch_size)
+        size = check_img_size(img_size, patch_size)
+        super().__init__(num_classes=num_classes, num_frames=num_frames, img_size=size, embed_dim=embed_dim)
         check_choice("attention", attention, self.attention_kinds)
         check_choice("global_pool", global_pool, ("token", "avg"))
         check_choice("weight_init", weight_init, ("published", "scratch"))
@@ -90,16 +91,12 @@ class VisionTransformer(nn.Module):
             raise StvideoError("global_pool 'token' needs class_token=True; use global_pool 'avg'")
         if embed_dim % num_heads:
             raise StvideoError(f"embed_dim {embed_dim} is not divisible by num_heads {num_heads}")
-        if num_frames < 1 or num_classes < 0 or depth < 1:
-            raise StvideoError(f"num_frames {num_frames}, num_classes {num_classes} and depth {depth} must be positive")
-        self.img_size = (height, width)
+        if depth < 1:
+            raise StvideoError(f"depth {depth} must be positive")
         self.patch_size = patch_size
-        self.num_frames = num_frames
-        self.num_classes = num_classes
-        self.embed_dim = embed_dim
         self.attention = attention
         self.global_pool = global_pool
-        self.grad_checkpointing = False
+        self.norm_eps = norm_eps
 
         self.num_prefix = int(class_token)
         rows, columns = self.grid
@@ -122,9 +119,7 @@ class VisionTransformer(nn.Module):
             for rate in rates
         )
         self.norm = nn.LayerNorm(embed_dim, eps=norm_eps)
-        self.head_drop = nn.Dropout(drop_rate)
-        self.head: nn.Module = nn.Linear(embed_dim, num_classes) if num_classes else nn.Identity()
-        self.reductions = nn.ModuleDict()
+        self.init_head(drop_rate)
         self.init_weights(weight_init)
 
     def make_patch_embed(self, patch_size: int, dim: int) -> nn.Module:
@@ -170,36 +165,15 @@ class VisionTransformer(nn.Module):
             num_frames=self.num_frames,
             grid=self.grid,
             num_prefix=self.num_prefix,
-            norm_eps=self.norm.eps,
+            norm_eps=self.norm_eps,
         )
-
-    def example_shape(self) -> tuple[int, int, int, int, int]:
-        """Shape of one clip at the constructed size: (1, 3, T, H, W)."""
-        return (1, 3, self.num_frames, *self.img_size)
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute each block's activations in the backward pass instead of keeping them."""
-        self.grad_checkpointing = enable
 
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that weight decay should leave alone, besides biases and norms."""
         return {"pos_embed", "cls_token", "time_embed"}
 
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Parameter groups by depth, in the form that timm's layer-wise learning-rate decay reads."""
-        return {
-            "stem": r"^cls_token|^pos_embed|^time_embed|^patch_embed",
-            "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],
-        }
-
     def check_clip(self, clip: Tensor) -> Tensor:
-        """``clip`` as (B, 3, T, H, W); raises `StvideoError` if it does not fit the model."""
-        if not isinstance(clip, Tensor):
-            raise StvideoError(f"expected a clip as a tensor of shape (B, 3, T, H, W), got a {type(clip).__name__}")
-        if clip.ndim == 4:
-            clip = clip.unsqueeze(2)
-        if clip.ndim != 5 or clip.shape[1] != 3 or clip.shape[2] == 0:
-            raise StvideoError(f"expected a clip of shape (B, 3, T, H, W), got {tuple(clip.shape)}")
+        clip = super().check_clip(clip)
         check_img_size(tuple(clip.shape[3:]), self.patch_size)
         return clip
 
@@ -255,10 +229,6 @@ class VisionTransformer(nn.Module):
         ends = [*starts[1:], len(self.blocks)]
         return [range(start, end) for start, end in zip(starts, ends, strict=True) if start < end]
 
-    def active_reductions(self) -> list[Reduction]:
-        """The reductions, in the order in which they act in a block."""
-        return list(self.reductions.values())  # type: ignore[arg-type]
-
     def clips_at_once(self, x: Tensor, tokens: int) -> int:
         """How many clips of ``x`` (B, ...) with so many patch tokens each go through the blocks together."""
         first = self.blocks[0]
@@ -273,33 +243,20 @@ class VisionTransformer(nn.Module):
             replacing = next((r for r in here if r.slot == "replace"), None)
             if replacing is not None:
                 blocks = self.blocks[layer : layer + replacing.span_from(layer)]
-                tokens = self._run(replacing, tokens, blocks, layer)
+                tokens = self.run(replacing, tokens, blocks, layer)
                 layer += len(blocks)
                 continue
-            tokens = self._run(self.blocks[layer], tokens, layer, [r for r in here if r.slot == "mid"])
+            tokens = self.run(self.blocks[layer], tokens, layer, [r for r in here if r.slot == "mid"])
             for reduction in here:
                 if reduction.slot == "after":
                     tokens = reduction(layer, tokens, AttentionInfo())
             layer += 1
         return tokens
 
-    def _run(self, module: nn.Module, *args: Any) -> Tokens:
-        if self.grad_checkpointing and self.training and torch.is_grad_enabled():
-            return checkpoint(module, *args, use_reentrant=False)  # type: ignore[no-any-return]
-        return module(*args)  # type: ignore[no-any-return]
-
-    def optimize_for_inference(self, *, dtype: torch.dtype | None = None, compile: bool = False) -> nn.Module:
-        """A faster copy for inference; see `stvideo.models.optimize.optimize_for_inference`."""
-        return optimize_for_inference(self, dtype=dtype, compile=compile)
-
-    def forward_head(self, tokens: Tokens, pre_logits: bool = False) -> Tensor:
-        """Pool, normalise and classify. Returns (B, num_classes), or the (B, C) feature with ``pre_logits``."""
+    def pool(self, tokens: Tokens) -> Tensor:
         if self.global_pool == "token":
-            feature = self.norm(tokens.prefix[:, :, 0].mean(dim=1))  # only space attention has more than one
-        else:
-            feature = self.norm(tokens.patches).mean(dim=(1, 2))
-        feature = self.head_drop(feature)
-        return feature if pre_logits else self.head(feature)
+            return self.norm(tokens.prefix[:, :, 0].mean(dim=1))  # only space attention has more than one
+        return super().pool(tokens)
 
     def forward_map(self, clip: Tensor) -> tuple[Tensor, Tensor]:
         """Logits, and a feature of every patch of every frame: for dense tasks.
@@ -324,22 +281,3 @@ class VisionTransformer(nn.Module):
         # Frame by frame whether they stand in one group (joint attention) or in one per frame.
         per_frame = self.norm(tokens.patches).reshape(clip.shape[0], frames, -1, self.embed_dim)
         return self.forward_head(tokens), rearrange(per_frame, "b t (h w) c -> b c t h w", h=grid[1])
-
-    def forward(self, clip: Tensor, return_trace: bool = False) -> Tensor | tuple[Tensor, TokenTrace]:
-        """Classify a batch of clips.
-
-        Args:
-            clip: (B, 3, T, H, W) or, for one frame, (B, 3, H, W); float, normalised.
-            return_trace: also return the `TokenTrace`.
-
-        Returns:
-            logits (B, num_classes), and with ``return_trace`` a pair (logits, trace).
-
-        Raises:
-            StvideoError: the clip's shape does not fit.
-        """
-        tokens = self.forward_features(clip, return_trace)
-        logits = self.forward_head(tokens)
-        if tokens.trace is not None:
-            return logits, tokens.trace.finish()
-        return logits

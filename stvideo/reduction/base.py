@@ -50,6 +50,28 @@ class AttentionInfo:
     """(B, F, N, C): keys of the patch tokens."""
 
 
+class Reducible(nn.Module):
+    """A model as reductions know it; every backbone is one.
+
+    Attributes:
+        reductions: `Reduction` by name, in the order in which they act.
+    """
+
+    reductions: nn.ModuleDict
+
+    def reduction_host(self) -> Host:
+        """Describe the model to reductions; raises `StvideoError` if it takes none."""
+        raise NotImplementedError
+
+    def example_shape(self) -> tuple[int, int, int, int, int]:
+        """Shape of one clip at the constructed size: (1, 3, T, H, W)."""
+        raise NotImplementedError
+
+    def active_reductions(self) -> list[Reduction]:
+        """List the reductions in the order in which they act in a block."""
+        return [reduction for reduction in self.reductions.values() if isinstance(reduction, Reduction)]
+
+
 class Reduction(nn.Module):
     """Base of every method. Sub-classes set the class attributes and implement ``forward``.
 
@@ -176,36 +198,30 @@ def apply_reduction(model: nn.Module, name: str, **options: Any) -> nn.Module:
     Raises:
         StvideoError: the model has no slots, the method or an option is unknown, or it does not fit.
     """
-    describe = getattr(model, "reduction_host", None)
-    if describe is None:
-        raise StvideoError(
-            f"{type(model).__name__} takes no token reductions: it has no class-token blocks to put them into; "
-            "its reduced forms are models of their own (see stvideo.list_models())"
-        )
-    reductions = model.get_submodule("reductions")
-    assert isinstance(reductions, nn.ModuleDict)
+    if not isinstance(model, Reducible):
+        raise StvideoError(f"{type(model).__name__} takes no token reductions: it is none of stvideo's models")
+    host = model.reduction_host()
     check_options(name, options)
-    reduction = build_reduction(name, describe(), reduction_class(name).resolve_options(model, options))
-    others = {key: value for key, value in reductions.items() if key != name}
-    _check_slots_free(reduction, [r for r in others.values() if isinstance(r, Reduction)])
+    reduction = build_reduction(name, host, reduction_class(name).resolve_options(model, options))
+    _check_slots_free(reduction, [other for other in model.active_reductions() if other.name != name])
     reference = next(model.parameters())
     reduction.to(device=reference.device, dtype=reference.dtype)
     reduction.train(model.training)
-    reductions[name] = reduction
+    model.reductions[name] = reduction
     return model
 
 
 def remove_reduction(model: nn.Module) -> nn.Module:
     """Make ``model`` dense again (in place), with the present values of the weights it shares. Returns the model."""
-    if hasattr(model, "reductions"):
-        model.get_submodule("reductions").clear()  # type: ignore[operator]
+    if isinstance(model, Reducible):
+        model.reductions.clear()
     return model
 
 
 def reduction_options(model: nn.Module) -> dict[str, dict[str, Any]]:
     """``{method: options}`` of the reductions that ``model`` has now, in order; what `stvideo.create_model` takes."""
-    reductions: Any = getattr(model, "reductions", {})
-    return {name: dict(reduction.options) for name, reduction in reductions.items()}
+    reductions = model.active_reductions() if isinstance(model, Reducible) else []
+    return {reduction.name: dict(reduction.options) for reduction in reductions}
 
 
 def check_layers(name: str, layers: Sequence[int] | int, depth: int) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from stvideo.core.errors import StvideoError, nearest
 from stvideo.core.macs import count_macs, to_meta
 from stvideo.data.clips.preprocessing import Preprocessing
+from stvideo.models.base import Backbone
 from stvideo.reduction.budget import draw_budgets, set_budget, training_budgets
 from stvideo.runtime.run_folder import versions
 from stvideo.runtime.sharding import shard_copy, share_weights
@@ -136,7 +137,7 @@ def model_arguments(model: ModelConfig, data: DataConfig) -> dict[str, Any]:
     return arguments | model.args
 
 
-def build_model(model: ModelConfig, data: DataConfig, num_classes: int) -> nn.Module:
+def build_model(model: ModelConfig, data: DataConfig, num_classes: int) -> Backbone:
     """The model that a configuration asks for; ``model.num_classes`` must agree with the data if it is given.
 
     Raises:
@@ -150,7 +151,7 @@ def build_model(model: ModelConfig, data: DataConfig, num_classes: int) -> nn.Mo
     arguments = model_arguments(model, data) | {"num_classes": num_classes}
     network = create_model(model.name, **arguments)
     if model.grad_checkpointing:
-        network.set_grad_checkpointing(True)  # type: ignore[operator]
+        network.set_grad_checkpointing(True)
     return network
 
 

@@ -11,6 +11,7 @@ import timm.models
 from torch import nn
 
 from stvideo.core.errors import StvideoError, nearest
+from stvideo.models.base import Backbone
 from stvideo.models.registry import ModelEntry, dense_name, list_models, model_entry
 from stvideo.reduction.base import apply_reduction, list_reductions, option_names
 from stvideo.weights.reading import check_complete, copy_weights, load_checkpoint, read_checkpoint
@@ -27,7 +28,7 @@ def create_model(
     reduction: str | Mapping[str, Mapping[str, Any] | None] | None = None,
     checkpoint: str | Path | None = None,
     **options: Any,
-) -> nn.Module:
+) -> Backbone:
     """Build a model.
 
     Args:
@@ -64,13 +65,13 @@ def create_model(
     for method, method_options in reductions.items():
         apply_reduction(model, method, **(method_options or {}))
     # A variant is recorded as its dense model with a reduction, so that either can be changed alone later.
-    model.spec = {"name": name if entry.reduction is None else dense_name(entry), "arguments": arguments}  # type: ignore[assignment]
+    model.spec = {"name": name if entry.reduction is None else dense_name(entry), "arguments": arguments}
     if checkpoint is not None:
         load_checkpoint(model, checkpoint)
     return model
 
 
-def load_model(path: str | Path, **overrides: Any) -> tuple[nn.Module, dict[str, Any]]:
+def load_model(path: str | Path, **overrides: Any) -> tuple[Backbone, dict[str, Any]]:
     """Rebuild the model that a checkpoint holds.
 
     Args:

@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from stvideo.core.errors import StvideoError
 from stvideo.data.clips.preprocessing import Preprocessing
+from stvideo.models.base import Backbone
 from stvideo.reduction.base import reduction_options
 from stvideo.settings import cli
 from stvideo.settings.config import Config, DataConfig, load_config
@@ -22,7 +21,7 @@ from stvideo.weights.reading import read_checkpoint, resolve_checkpoint
 class Restored:
     """A model, the configuration that it is used with, and what its checkpoint says."""
 
-    model: nn.Module
+    model: Backbone
     config: Config
     metadata: dict[str, Any]
     path: Path

@@ -10,16 +10,14 @@ model in the plan, the stem and what stands between stages, and in nothing else.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from stvideo.core.errors import StvideoError
-from stvideo.core.tokens import TokenTrace
-from stvideo.models.optimize import optimize_for_inference
+from stvideo.core.tokens import Tokens, TokenTrace
+from stvideo.models.base import Backbone
 from stvideo.models.swin.checks import check_shape, check_size
 from stvideo.models.swin.keys import convert_swin_state
 from stvideo.models.swin.layers import PatchMerging, PatchStem, Size3, SwinBlock, init_layers
@@ -36,6 +34,14 @@ from stvideo.models.vit import check_choice
 LAYER_KINDS = ("swin", "shifted", "generate", "refine", "local", "global", "recover")
 TRACED_STAGE = 2
 """The stage (from 0) in which tokens are reduced, and whose grid a trace counts on."""
+
+
+Runner = Callable[..., Any]
+
+
+def call(block: nn.Module, *args: Any) -> Any:
+    """Call a block as it is."""
+    return block(*args)
 
 
 class SwinStage(nn.Module):
@@ -56,9 +62,8 @@ class SwinStage(nn.Module):
         self.first_layer = first_layer
         self.blocks = nn.ModuleList(blocks)
         self.downsample = downsample
-        self.grad_checkpointing = False
 
-    def forward(self, x: Tensor, trace: TokenTrace | None = None) -> Tensor:
+    def forward(self, x: Tensor, trace: TokenTrace | None = None, run: Runner = call) -> Tensor:
         """The tokens after its last layer, before ``downsample``. (B, T, H, W, C) -> (B, T, h, w, C).
 
         Patches are kept beside the semantic tokens that stand for them until a ``recover`` layer wants them.
@@ -67,31 +72,26 @@ class SwinStage(nn.Module):
         entered = (None, None)
         for number, (kind, block) in enumerate(zip(self.plan, self.blocks, strict=True), self.first_layer):
             if kind in ("swin", "shifted"):
-                patches = tokens = self._run(block, patches)
+                patches = tokens = run(block, patches)
             elif kind == "generate":
                 if trace is not None:
                     entered = (trace.current, trace.current_fused)  # type: ignore[assignment]
-                tokens = self._run(block, patches, trace, number)
+                tokens = run(block, patches, trace, number)
             elif kind == "refine":
                 if trace is not None:  # it reads the patches afresh
                     trace.current, trace.current_fused = entered
-                tokens = self._run(block, tokens, patches, trace, number)
+                tokens = run(block, tokens, patches, trace, number)
             elif kind == "recover":
-                patches = tokens = self._run(block, patches, tokens)
+                patches = tokens = run(block, patches, tokens)
                 if trace is not None:  # every patch is again the token that it was before the STGM
                     trace.current, trace.current_fused = entered
                     trace.keep(number, "recovery")
             else:
-                tokens = self._run(block, tokens)
+                tokens = run(block, tokens)
         return tokens
 
-    def _run(self, block: nn.Module, *args: Any) -> Tensor:
-        if self.grad_checkpointing and self.training and torch.is_grad_enabled():
-            return checkpoint(block, *args, use_reentrant=False)  # type: ignore[no-any-return]
-        return block(*args)  # type: ignore[no-any-return]
 
-
-class SwinTransformer(nn.Module):
+class SwinTransformer(Backbone):
     """Swin on images (B, 3, H, W) or clips (B, 3, T, H, W), frame by frame, to logits (B, num_classes).
 
     Frames are seen one by one and their features averaged; `video_swin` sees them together. Any size is taken: maps
@@ -137,21 +137,17 @@ class SwinTransformer(nn.Module):
         weight_init: str = "published",
         features_only: bool = False,
     ) -> None:
-        super().__init__()
         check_choice("weight_init", weight_init, ("published", "scratch"))
-        self.img_size = check_size(img_size)
+        size = check_size(img_size)
         check_shape(embed_dim, depths, num_heads, window_size, self.min_stages)
-        if num_frames < 1 or num_classes < 0:
-            raise StvideoError(f"num_frames {num_frames} and num_classes {num_classes} must be positive")
-        self.num_frames = num_frames
-        self.num_classes = num_classes
+        dims = tuple(embed_dim * 2**i for i in range(len(depths)))
+        super().__init__(num_classes=num_classes, num_frames=num_frames, img_size=size, embed_dim=dims[-1])
         self.features_only = features_only
         self.drop_rate = drop_rate
         self.drop_path_rate = drop_path_rate
         self.weight_init = weight_init
         self.depths = tuple(depths)
-        self.dims = tuple(embed_dim * 2**i for i in range(len(depths)))
-        self.embed_dim = self.dims[-1]  # of the pooled feature
+        self.dims = dims
         self.window_size = window_size
         self.block_options = dict(mlp_ratio=mlp_ratio, qkv_bias=qkv_bias)
 
@@ -170,14 +166,12 @@ class SwinTransformer(nn.Module):
             self.layers.append(SwinStage(plan, blocks, leads_on, first))
             first += depth
         if features_only:
+            self.may_lack = r"^norm\d\."  # files of the classifier have none of them
             for index, dim in enumerate(self.dims):
                 self.add_module(f"norm{index}", nn.LayerNorm(dim))
-            self.head: nn.Module = nn.Identity()
         else:
             self.norm = nn.LayerNorm(self.embed_dim)
-            self.head_drop = nn.Dropout(drop_rate)
-            self.head = nn.Linear(self.embed_dim, num_classes) if num_classes else nn.Identity()
-        self.reductions = nn.ModuleDict()  # it takes none; its reduced forms are models of their own
+            self.init_head(drop_rate)
         self.init_weights(weight_init)
 
     # What the relatives change.
@@ -228,15 +222,6 @@ class SwinTransformer(nn.Module):
             if isinstance(module, Centers):
                 module.init_weights()
 
-    def example_shape(self) -> tuple[int, int, int, int, int]:
-        """Shape of one clip at the constructed size: (1, 3, T, H, W)."""
-        return (1, 3, self.num_frames, *self.img_size)
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute each layer's activations in the backward pass instead of keeping them."""
-        for stage in self.layers:
-            stage.grad_checkpointing = enable  # type: ignore[assignment]
-
     @property
     def feature_info(self) -> list[dict[str, Any]]:
         """Channels and stride of every stage, in timm's words."""
@@ -266,26 +251,7 @@ class SwinTransformer(nn.Module):
         """Weights of any known file in this model's parameter names."""
         return convert_swin_state(state)
 
-    @property
-    def may_lack(self) -> str:
-        """Pattern of the weights that files of the dense classifier do not have."""
-        return r"^norm\d\." if self.features_only else ""
-
-    def optimize_for_inference(self, *, dtype: torch.dtype | None = None, compile: bool = False) -> nn.Module:
-        """A faster copy for inference; see `stvideo.models.optimize.optimize_for_inference`."""
-        return optimize_for_inference(self, dtype=dtype, compile=compile)
-
     # The way through.
-
-    def check_clip(self, clip: Tensor) -> Tensor:
-        """``clip`` as (B, 3, T, H, W); raises `StvideoError` if it does not fit the model."""
-        if clip.ndim == 4:
-            clip = clip.unsqueeze(2)
-        if clip.ndim != 5 or clip.shape[1] != 3 or 0 in clip.shape:
-            raise StvideoError(
-                f"expected a clip (B, 3, T, H, W) or an image (B, 3, H, W), got shape {tuple(clip.shape)}"
-            )
-        return clip
 
     def stage_outputs(self, clip: Tensor, return_trace: bool = False) -> tuple[list[Tensor], TokenTrace | None]:
         """The tokens (B, T, h, w, C) at the end of every stage, and the trace if it is wanted."""
@@ -295,20 +261,23 @@ class SwinTransformer(nn.Module):
         for index, stage in enumerate(self.layers):
             if return_trace and index == min(TRACED_STAGE, len(self.layers) - 1):
                 trace = TokenTrace.start(x.shape[0], tuple(x.shape[1:4]), x.device)  # type: ignore[arg-type]
-            x = stage(x, trace if index == TRACED_STAGE else None)
+            x = stage(x, trace if index == TRACED_STAGE else None, self.run)
             outputs.append(x)
             if stage.downsample is not None:
                 x = stage.downsample(x)  # type: ignore[operator]
         return outputs, trace
 
-    def forward_features(self, clip: Tensor) -> Tensor:
-        """The tokens after the last stage, before the final norm: (B, T, h, w, C)."""
-        return self.stage_outputs(clip)[0][-1]
+    def forward_features(self, clip: Tensor, return_trace: bool = False) -> Tokens:
+        """Compute the tokens of the last stage, one group per frame, before the final norm."""
+        outputs, trace = self.stage_outputs(clip, return_trace)
+        return grid_tokens(outputs[-1], trace)
 
-    def forward_head(self, tokens: Tensor, pre_logits: bool = False) -> Tensor:
-        """Normalise, average, classify. Returns (B, num_classes), or the (B, C) feature with ``pre_logits``."""
-        feature = self.head_drop(self.norm(tokens).mean(dim=(1, 2, 3)))
-        return feature if pre_logits else self.head(feature)
+    def token_features(self, clip: Tensor) -> tuple[Tensor, TokenTrace, Tensor]:
+        """As of every backbone, but the rows are those of the stage that the trace follows, before any norm."""
+        outputs, trace = self.stage_outputs(clip, return_trace=True)
+        assert trace is not None
+        rows = outputs[min(TRACED_STAGE, len(outputs) - 1)].flatten(1, 3)
+        return rows, trace.finish(), self.forward_head(grid_tokens(outputs[-1]), pre_logits=True)
 
     def pyramid(self, outputs: Sequence[Tensor], image: bool) -> OrderedDict[str, Tensor]:
         """Normalised stage outputs as maps, channels first."""
@@ -318,9 +287,7 @@ class SwinTransformer(nn.Module):
             maps[str(index)] = x.squeeze(2) if image else x
         return maps
 
-    def forward(
-        self, clip: Tensor, return_trace: bool = False
-    ) -> Tensor | tuple[Tensor, TokenTrace] | OrderedDict[str, Tensor]:
+    def forward(self, clip: Tensor, return_trace: bool = False) -> Any:
         """Classify a batch of clips, or with ``features_only`` describe it by a feature pyramid.
 
         Args:
@@ -335,6 +302,15 @@ class SwinTransformer(nn.Module):
         Raises:
             StvideoError: the clip's shape does not fit.
         """
+        if not self.features_only:
+            return super().forward(clip, return_trace)
         outputs, trace = self.stage_outputs(clip, return_trace)
-        result = self.pyramid(outputs, clip.ndim == 4) if self.features_only else self.forward_head(outputs[-1])
-        return result if trace is None else (result, trace.finish())  # type: ignore[return-value]
+        maps = self.pyramid(outputs, clip.ndim == 4)
+        return maps if trace is None else (maps, trace.finish())
+
+
+def grid_tokens(x: Tensor, trace: TokenTrace | None = None) -> Tokens:
+    """Pack a token grid (B, T, h, w, C) as `Tokens`, one group per frame and no prefix."""
+    batch, frames, rows, columns, dim = x.shape
+    prefix = x.new_zeros(batch, frames, 0, dim)
+    return Tokens(patches=x.flatten(2, 3), prefix=prefix, grid=(frames, rows, columns), trace=trace)

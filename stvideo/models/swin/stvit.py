@@ -42,6 +42,7 @@ class SemanticSwin(SwinTransformer):
     """
 
     min_stages = TRACED_STAGE + 1
+    may_lack = r"\.centers\.|\.layer_scale_\d$"  # dense files have none of them
 
     def __init__(
         self,
@@ -115,8 +116,3 @@ class SemanticSwin(SwinTransformer):
             if isinstance(stage.downsample, ChannelProjection):
                 state = merging_to_projection(state, f"layers.{index}.downsample")
         return state
-
-    @property
-    def may_lack(self) -> str:
-        """Pattern of the weights that dense files do not have."""
-        return r"\.centers\.|\.layer_scale_\d$"

@@ -1,0 +1,232 @@
+"""What every backbone offers to commands, reductions, weights and dense heads."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from stvideo.core.errors import StvideoError
+from stvideo.core.tokens import Tokens, TokenTrace
+from stvideo.data.clips.preprocessing import Preprocessing
+from stvideo.models.optimize import optimize_for_inference
+from stvideo.reduction.base import Host, Reducible
+
+
+class Backbone(Reducible):
+    """Base of every model: clips (B, 3, T, H, W), or images (B, 3, H, W), to tokens, and tokens to logits.
+
+    A family implements `forward_features` and, where its head reads anything but the mean of the normalised tokens,
+    `pool`; it creates ``norm``, ``head_drop`` and ``head`` (`init_head`).
+
+    Args:
+        num_classes: outputs of the head; 0 for none (the pooled feature is returned).
+        num_frames: frames per clip for which it is laid out.
+        img_size: (height, width) in pixels for which it is laid out.
+        embed_dim: channels of the pooled feature.
+
+    Attributes:
+        patch_size: side of a patch in pixels.
+        tubelet_size: frames that a patch spans.
+        global_pool: what the head reads; ``avg`` is the mean of the normalised patch tokens.
+        reductions: `Reduction` by name, in the order in which they act; stays empty where ``takes_reductions`` is
+            False.
+        features_only: whether `forward` gives a feature pyramid (hierarchical models) instead of logits.
+        spec: ``name`` and ``arguments`` that rebuild it with `stvideo.create_model`.
+        classes: class names in the order of the outputs; empty if nobody knows them.
+        preprocessing: how a clip that it was trained on was read, None if nobody knows.
+        metadata: what its checkpoint says of it, as saved.
+        may_lack: pattern of the weights that a file for it need not have, besides head and reductions.
+        image_may_lack: the same for a file of image weights (see `prepare_image_state`).
+        optimized: whether this is the copy that `optimize_for_inference` made, whose weights are not for saving.
+
+    Raises:
+        StvideoError: a count that is not positive.
+    """
+
+    takes_reductions: ClassVar[bool] = False
+    patch_size: int
+    tubelet_size: int = 1
+    global_pool: str = "avg"
+    features_only: bool = False
+    may_lack: str = ""
+    image_may_lack: str = ""
+    optimized: bool = False
+    norm: nn.Module
+    head_drop: nn.Module
+    head: nn.Module
+
+    def __init__(self, *, num_classes: int, num_frames: int, img_size: tuple[int, int], embed_dim: int) -> None:
+        super().__init__()
+        if num_frames < 1 or num_classes < 0:
+            raise StvideoError(f"num_frames {num_frames} and num_classes {num_classes} must be positive")
+        self.num_classes = num_classes
+        self.num_frames = num_frames
+        self.img_size = img_size
+        self.embed_dim = embed_dim
+        self.grad_checkpointing = False
+        self.reductions = nn.ModuleDict()
+        self.spec: dict[str, Any] = {}
+        self.classes: list[str] = []
+        self.preprocessing: Preprocessing | None = None
+        self.metadata: dict[str, Any] = {}
+
+    # The way through.
+
+    def check_clip(self, clip: Tensor) -> Tensor:
+        """``clip`` as (B, 3, T, H, W); raises `StvideoError` if it does not fit the model."""
+        if not isinstance(clip, Tensor):
+            raise StvideoError(f"expected a clip as a tensor of shape (B, 3, T, H, W), got a {type(clip).__name__}")
+        if clip.ndim == 4:
+            clip = clip.unsqueeze(2)
+        if clip.ndim != 5 or clip.shape[1] != 3 or 0 in clip.shape:
+            raise StvideoError(
+                f"expected a clip (B, 3, T, H, W) or an image (B, 3, H, W), got shape {tuple(clip.shape)}"
+            )
+        return clip
+
+    def forward_features(self, clip: Tensor, return_trace: bool = False) -> Tokens:
+        """Compute the tokens after the last block, before the final norm; with a ``trace`` if asked for."""
+        raise NotImplementedError
+
+    def pool(self, tokens: Tokens) -> Tensor:
+        """Reduce the tokens to the feature that the head reads, (B, C): the mean of the normalised patch tokens."""
+        return self.norm(tokens.patches).mean(dim=(1, 2))
+
+    def forward_head(self, tokens: Tokens, pre_logits: bool = False) -> Tensor:
+        """Pool, normalise and classify. Returns (B, num_classes), or the (B, C) feature with ``pre_logits``."""
+        feature = self.head_drop(self.pool(tokens))
+        return feature if pre_logits else self.head(feature)
+
+    def forward(self, clip: Tensor, return_trace: bool = False) -> Any:
+        """Classify a batch of clips.
+
+        Args:
+            clip: (B, 3, T, H, W) or, for one frame, (B, 3, H, W); float, normalised.
+            return_trace: also return the `TokenTrace`.
+
+        Returns:
+            logits (B, num_classes), and with ``return_trace`` a pair (logits, trace).
+
+        Raises:
+            StvideoError: the clip's shape does not fit.
+        """
+        tokens = self.forward_features(clip, return_trace)
+        logits = self.forward_head(tokens)
+        return logits if tokens.trace is None else (logits, tokens.trace.finish())
+
+    def run(self, module: nn.Module, *args: Any) -> Any:
+        """Call a block, keeping or recomputing its activations as `set_grad_checkpointing` says."""
+        if self.grad_checkpointing and self.training and torch.is_grad_enabled():
+            return checkpoint(module, *args, use_reentrant=False)
+        return module(*args)
+
+    # What else it shows of its inside.
+
+    def token_features(self, clip: Tensor) -> tuple[Tensor, TokenTrace, Tensor]:
+        """Features of the tokens and of the clip.
+
+        Returns:
+            (B, N, C) rows in the order of the trace's ids, after the final norm; the trace; (B, C) what the head reads.
+        """
+        tokens = self.forward_features(clip, return_trace=True)
+        assert tokens.trace is not None
+        return self.norm(tokens.patches).flatten(1, 2), tokens.trace.finish(), self.forward_head(tokens, True)
+
+    def stage_outputs(self, clip: Tensor, return_trace: bool = False) -> tuple[list[Tensor], TokenTrace | None]:
+        """Compute the tokens (B, T, h, w, C) at the end of every stage, and the trace if asked for.
+
+        Raises:
+            StvideoError: the model has no stages.
+        """
+        raise StvideoError(f"{type(self).__name__} has no stages; use forward_map or forward_intermediates")
+
+    def pyramid(self, outputs: Sequence[Tensor], image: bool) -> OrderedDict[str, Tensor]:
+        """Turn stage outputs into normalised maps, (B, C, T, h, w), or (B, C, h, w) of an ``image``.
+
+        Raises:
+            StvideoError: the model has no stages.
+        """
+        raise StvideoError(f"{type(self).__name__} has no stages; use forward_map or forward_intermediates")
+
+    @property
+    def feature_info(self) -> list[dict[str, Any]]:
+        """Channels and stride of every stage, in timm's words; empty without stages."""
+        return []
+
+    # What commands and training ask.
+
+    def example_shape(self) -> tuple[int, int, int, int, int]:
+        """Shape of one clip at the constructed size: (1, 3, T, H, W)."""
+        return (1, 3, self.num_frames, *self.img_size)
+
+    def reduction_host(self) -> Host:
+        """Describe the model to reductions.
+
+        Raises:
+            StvideoError: it takes none.
+        """
+        raise StvideoError(
+            f"{type(self).__name__} takes no token reductions: it has no class-token blocks to put them into; "
+            "its reduced forms are models of their own (see stvideo.list_models())"
+        )
+
+    def init_head(self, drop_rate: float) -> None:
+        """Create the dropout and the linear layer after the pooled feature."""
+        self.head_drop = nn.Dropout(drop_rate)
+        self.head = nn.Linear(self.embed_dim, self.num_classes) if self.num_classes else nn.Identity()
+
+    def get_classifier(self) -> nn.Module:
+        """Return the last layer (timm's convention)."""
+        return self.head
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replace the head by a new one with random weights (timm's convention).
+
+        Args:
+            num_classes: its outputs; 0 for none.
+            global_pool: must be None or the present pooling.
+
+        Raises:
+            StvideoError: another pooling, or a negative number.
+        """
+        if global_pool not in (None, self.global_pool) or num_classes < 0:
+            raise StvideoError(
+                f"reset_classifier: num_classes {num_classes} and global_pool {global_pool!r} do not fit a model that "
+                f"pools by {self.global_pool!r}; build another with stvideo.create_model"
+            )
+        old = next(self.parameters())
+        self.num_classes = num_classes
+        self.head = (nn.Linear(self.embed_dim, num_classes) if num_classes else nn.Identity()).to(old.device, old.dtype)
+        if self.spec:
+            self.spec["arguments"] = {**self.spec["arguments"], "num_classes": num_classes}
+        self.classes = []
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute each block's activations in the backward pass instead of keeping them."""
+        self.grad_checkpointing = enable
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters that weight decay should leave alone, besides biases and norms."""
+        return set()
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Parameter groups by depth, in the form that timm's layer-wise learning-rate decay reads."""
+        return {
+            "stem": r"^cls_token|^pos_embed|^time_embed|^patch_embed",
+            "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],
+        }
+
+    def prepare_image_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Turn weights of an image model into this model's; weights of a video model come back as they are."""
+        return state
+
+    def optimize_for_inference(self, *, dtype: torch.dtype | None = None, compile: bool = False) -> Backbone:
+        """Make a faster copy for inference; see `stvideo.models.optimize.optimize_for_inference`."""
+        fast = optimize_for_inference(self, dtype=dtype, compile=compile)
+        fast.optimized = True
+        return fast
