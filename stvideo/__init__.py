@@ -1,35 +1,58 @@
 """stvideo: efficient video transformers by semantic tokens and class-attention token reorganization."""
 
-import stvideo.models.presets
-import stvideo.models.swin.presets
-import stvideo.reduction  # noqa: F401  (importing registers the methods and the model names)
-from stvideo.core.errors import StvideoError
-from stvideo.core.macs import count_macs
-from stvideo.core.tokens import Tokens, TokenTrace
-from stvideo.models.registry import list_models
-from stvideo.reduction.base import apply_reduction, list_reductions, remove_reduction
-from stvideo.reduction.budget import set_budget
-from stvideo.weights.factory import create_model, load_model, register_with_timm
-from stvideo.weights.from_timm import from_timm
-from stvideo.weights.reading import LoadReport, load_checkpoint
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-register_with_timm()
+from stvideo.weights.timm_names import register_with_timm
+
+if TYPE_CHECKING:
+    from stvideo.core.errors import StvideoError as StvideoError
+    from stvideo.core.macs import count_macs as count_macs
+    from stvideo.core.tokens import Tokens as Tokens
+    from stvideo.core.tokens import TokenTrace as TokenTrace
+    from stvideo.models.registry import list_models as list_models
+    from stvideo.reduction.base import apply_reduction as apply_reduction
+    from stvideo.reduction.base import list_reductions as list_reductions
+    from stvideo.reduction.base import remove_reduction as remove_reduction
+    from stvideo.reduction.budget import set_budget as set_budget
+    from stvideo.weights.factory import create_model as create_model
+    from stvideo.weights.factory import load_model as load_model
+    from stvideo.weights.from_timm import from_timm as from_timm
+    from stvideo.weights.reading import LoadReport as LoadReport
+    from stvideo.weights.reading import load_checkpoint as load_checkpoint
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "LoadReport",
-    "StvideoError",
-    "TokenTrace",
-    "Tokens",
-    "apply_reduction",
-    "count_macs",
-    "create_model",
-    "from_timm",
-    "list_models",
-    "list_reductions",
-    "load_checkpoint",
-    "load_model",
-    "remove_reduction",
-    "set_budget",
-]
+# Where each public name is defined; its module is imported when the name is first used.
+_MODULES = {
+    "LoadReport": "weights.reading",
+    "StvideoError": "core.errors",
+    "TokenTrace": "core.tokens",
+    "Tokens": "core.tokens",
+    "apply_reduction": "reduction.base",
+    "count_macs": "core.macs",
+    "create_model": "weights.factory",
+    "from_timm": "weights.from_timm",
+    "list_models": "models.registry",
+    "list_reductions": "reduction.base",
+    "load_checkpoint": "weights.reading",
+    "load_model": "weights.factory",
+    "remove_reduction": "reduction.base",
+    "set_budget": "reduction.budget",
+}
+__all__ = list(_MODULES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'stvideo' has no attribute {name!r}")
+    value = getattr(import_module(f"stvideo.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES})
+
+
+register_with_timm()

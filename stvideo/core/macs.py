@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 
 @dataclass
@@ -44,6 +43,8 @@ def count_macs(model: nn.Module, shape: tuple[int, ...]) -> Macs:
         model: any module that takes a single tensor; it is not changed.
         shape: of the input, e.g. (1, 3, 8, 224, 224). The count is for the whole batch.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # slow to import
+
     meta = to_meta(model).float().eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         meta(torch.empty(shape, device="meta"))

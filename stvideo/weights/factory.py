@@ -7,12 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import timm.models
-from torch import nn
-
 from stvideo.core.errors import StvideoError, nearest
 from stvideo.models.base import Backbone
-from stvideo.models.registry import ModelEntry, dense_name, list_models, model_entry
+from stvideo.models.registry import ModelEntry, dense_name, model_entry
 from stvideo.reduction.base import apply_reduction, list_reductions, option_names
 from stvideo.weights.reading import check_complete, copy_weights, load_checkpoint, read_checkpoint
 from stvideo.weights.upstream import describe_upstream
@@ -126,24 +123,3 @@ def _constructor_arguments(constructor: Callable[..., Any]) -> set[str]:
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break
     return names
-
-
-def register_with_timm() -> None:
-    """Make every name known to ``timm.create_model`` too; names that timm has already stay timm's."""
-    for name in list_models():
-        if not timm.models.is_model(name):
-            timm.models.register_model(_timm_entrypoint(name))
-
-
-def _timm_entrypoint(name: str) -> Callable[..., nn.Module]:
-    def entrypoint(pretrained: bool = False, **options: Any) -> nn.Module:
-        if pretrained:
-            raise StvideoError(
-                f"{name}: no pretrained weights are hosted; give checkpoint=PATH to stvideo.create_model"
-            )
-        for key in ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"):
-            options.pop(key, None)
-        return create_model(name, **options)
-
-    entrypoint.__name__ = name
-    return entrypoint

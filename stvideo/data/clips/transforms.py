@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torchvision.transforms import InterpolationMode, v2
-from torchvision.transforms.v2 import functional as F
+from torch.nn import functional
 
 from stvideo.core.errors import StvideoError
 
@@ -71,13 +70,18 @@ def crop_and_resize(frames: torch.Tensor, crop: Crop, size: int) -> torch.Tensor
     pictures = boxed.permute(0, 3, 1, 2)
     if (crop.height, crop.width) == (size, size):
         return pictures
-    return F.resize(pictures, [size, size], interpolation=InterpolationMode.BILINEAR, antialias=True)
+    return _resize(pictures, (size, size))
 
 
 def scale_frames(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Frames (T, H, W, 3) uint8 scaled to ``size`` = (height, width), antialiased bilinear."""
     pictures = torch.from_numpy(frames).permute(0, 3, 1, 2)
-    return F.resize(pictures, list(size), antialias=True).permute(0, 2, 3, 1).numpy()
+    return _resize(pictures, size).permute(0, 2, 3, 1).numpy()
+
+
+def _resize(pictures: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Scale (T, 3, H, W) uint8, antialiased bilinear, to the same pixels as torchvision's ``resize``."""
+    return functional.interpolate(pictures, size, mode="bilinear", align_corners=False, antialias=True)
 
 
 class TrainTransform:
@@ -121,21 +125,20 @@ class TrainTransform:
             raise StvideoError(f"data.color_jitter={color_jitter}: a strength is not negative")
         self.size, self.short_side, self.area, self.flip = size, short_side, random_resized_crop, flip
         self.augmentations: list[torch.nn.Module] = []
+        if rand_augment is None and not color_jitter and not random_erasing:
+            return
+        from torchvision.transforms import InterpolationMode, v2  # slow to import
+
+        pixels = [round(f) for f in fill]
         if rand_augment is not None:
-            magnitude, operations = parse_rand_augment(rand_augment)
-            self.augmentations.append(
-                v2.RandAugment(
-                    num_ops=operations,
-                    magnitude=magnitude,
-                    interpolation=InterpolationMode.BILINEAR,
-                    fill=[round(f) for f in fill],
-                )
-            )
+            magnitude, count = parse_rand_augment(rand_augment)
+            bilinear = InterpolationMode.BILINEAR
+            self.augmentations.append(v2.RandAugment(count, magnitude, interpolation=bilinear, fill=pixels))
         if color_jitter:
             strength = color_jitter
             self.augmentations.append(v2.ColorJitter(strength, strength, strength, min(strength / 4, 0.5)))
         if random_erasing:
-            self.augmentations.append(v2.RandomErasing(p=random_erasing, value=[round(f) for f in fill]))
+            self.augmentations.append(v2.RandomErasing(p=random_erasing, value=pixels))
 
     def __call__(self, frames: torch.Tensor, generator: np.random.Generator) -> torch.Tensor:
         """Frames (T, H, W, 3) uint8 -> clip (3, T, size, size) uint8."""
