@@ -35,13 +35,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stvideo.core.errors import StvideoError
+from stvideo.core.messages import logger
 from stvideo.data.lists.kinetics import is_kinetics, kinetics_entries
 from stvideo.data.lists.listfiles import read_classes
 from stvideo.data.video.packets import UnreadableVideo, open_container
-from stvideo.preparation.command_line import read_command_line
 from stvideo.preparation.joining import Join, OnDisk
 from stvideo.preparation.split_lists import ListSettings, scan_root, write_splits
 from stvideo.settings import cli
+from stvideo.settings.command_settings import read_command_line
 
 _FILES_TRIED = 9  # of those with bare names, to see whether they are clips or whole videos
 _LONGER = 3.0  # seconds by which a clip may be longer than annotated
@@ -106,9 +107,11 @@ def warn_of_lengths(splits: dict[str, Join], root: Path, untrimmed: bool) -> Non
             if is_long != untrimmed:
                 example = f"{path} lasts {seconds:.0f} s, its clip {end - start:g} s"
     if tried and not untrimmed and 2 * long > tried:
-        cli.warn(f"files named by bare ids seem to be whole videos ({example}): list their clips with untrimmed=true")
+        logger.warning(
+            f"files named by bare ids seem to be whole videos ({example}): list their clips with untrimmed=true"
+        )
     elif tried and untrimmed and 2 * long < tried:
-        cli.warn(f"files named by bare ids seem to be clips already ({example}): leave untrimmed=true out")
+        logger.warning(f"files named by bare ids seem to be clips already ({example}): leave untrimmed=true out")
 
 
 def main(argv: list[str] | None = None) -> int:

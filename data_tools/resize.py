@@ -42,7 +42,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stvideo.core.errors import StvideoError
-from stvideo.preparation.command_line import read_command_line
 from stvideo.preparation.inspection import file_state
 from stvideo.preparation.jobs import Failure, run_jobs
 from stvideo.preparation.journal import Journal
@@ -50,6 +49,7 @@ from stvideo.preparation.listing import list_videos, write_annotations
 from stvideo.preparation.tool_run import Progress, check_workers, table
 from stvideo.preparation.transcode import Job, Recipe, Transcoded, encoder_problem, transcode
 from stvideo.settings import cli
+from stvideo.settings.command_settings import read_command_line
 
 JOURNAL = "resized.csv"
 _SHOWN = 20  # failed files that are printed; the journal has all

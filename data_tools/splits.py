@@ -30,10 +30,10 @@ from pathlib import Path
 from stvideo.core.errors import StvideoError
 from stvideo.data.lists.kinetics import split_of_name
 from stvideo.data.lists.listfiles import read_lines
-from stvideo.preparation.command_line import read_command_line
 from stvideo.preparation.joining import Entry, Join, OnDisk, known_label
 from stvideo.preparation.split_lists import ListSettings, scan_root, write_splits
 from stvideo.settings import cli
+from stvideo.settings.command_settings import read_command_line
 
 _HMDB_FILE = re.compile(r"(.+)_test_split(\d+)\.txt$")
 _HMDB_SIDES = {"1": "train", "2": "val", "0": ""}

@@ -41,13 +41,13 @@ from statistics import median
 
 from stvideo.core.errors import StvideoError
 from stvideo.data.lists.manifest import COLUMNS, FILE_NAME, STATUSES, Entry
-from stvideo.preparation.command_line import read_command_line
 from stvideo.preparation.inspection import Job, file_state, inspect, settle
 from stvideo.preparation.jobs import Failure, run_jobs
 from stvideo.preparation.journal import Journal
 from stvideo.preparation.listing import list_videos
 from stvideo.preparation.tool_run import Progress, check_workers, table
 from stvideo.settings import cli
+from stvideo.settings.command_settings import read_command_line
 
 _SHOWN = 12  # lines of a table; the manifest has everything
 

@@ -6,7 +6,6 @@ stvideo predict video.mp4 checkpoint=runs/x        is    python -m stvideo.predi
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -42,14 +41,9 @@ Exit status: 0 done, 1 some of several inputs failed, 2 a mistake (told in one l
 def help_text() -> str:
     """What ``stvideo --help`` prints."""
     width = max(map(len, VERBS))
-    lines = [f"  {verb:<{width}}  {purpose}" for verb, purpose in VERBS.items() if exists(verb)]
+    lines = [f"  {verb:<{width}}  {purpose}" for verb, purpose in VERBS.items()]
     usage = "usage: stvideo VERB [arguments] [key=value ...]"
     return "\n".join([usage, "", *lines, "", "stvideo VERB --help tells more.", "", EXAMPLES])
-
-
-def exists(verb: str) -> bool:
-    """Whether this installation has the verb."""
-    return importlib.util.find_spec(f"stvideo.{verb}") is not None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,10 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"stvideo {__version__}")
         return 0
     verb, *rest = arguments
-    known = [v for v in VERBS if exists(v)]
-    if verb not in known:
+    if verb not in VERBS:
         raise StvideoError(
-            f"unknown verb {verb!r}{nearest(verb, known)}: choose {', '.join(known)}; stvideo --help tells more"
+            f"unknown verb {verb!r}{nearest(verb, VERBS)}: choose {', '.join(VERBS)}; stvideo --help tells more"
         )
     status: int | None = importlib.import_module(f"stvideo.{verb}").main(rest)
     return status or 0

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stvideo.core.errors import StvideoError
+from stvideo.core.messages import logger
 from stvideo.evaluation.paired import paired_difference
 from stvideo.settings import cli
 
@@ -175,7 +176,7 @@ def check_comparable(a: Answers, b: Answers) -> None:
     for key in SAME:
         first, second = a.settings.get(key), b.settings.get(key)
         if first is not None and second is not None and first != second:
-            cli.warn(f"the two were not measured alike: {key} {first!r} and {second!r}")
+            logger.warning(f"the two were not measured alike: {key} {first!r} and {second!r}")
 
 
 def _settings(path: Path) -> dict[str, Any]:

@@ -38,6 +38,7 @@ import yaml
 from torch import nn
 
 from stvideo.core.errors import StvideoError, nearest
+from stvideo.core.messages import logger
 from stvideo.data.clips.preprocessing import Preprocessing
 from stvideo.models.registry import list_models
 from stvideo.runtime.run_folder import prepare_output, versions, write_atomically
@@ -182,7 +183,9 @@ def load_source(source: str | Path, target: Path, request: Request) -> tuple[nn.
     check_complete(report, may_lack=r"(?!)")
     if report.unexpected:
         names = ", ".join(report.unexpected[:4]) + (", ..." if len(report.unexpected) > 4 else "")
-        cli.warn(f"{source}: the model has no place for {len(report.unexpected)} of its weights, left out: {names}")
+        logger.warning(
+            f"{source}: the model has no place for {len(report.unexpected)} of its weights, left out: {names}"
+        )
     metadata["source"] = {
         "file": Path(checkpoint.path).name,
         "sha256": sha256(Path(checkpoint.path)),
@@ -195,7 +198,9 @@ def untrained(name: str, request: Request) -> tuple[nn.Module, dict[str, Any], L
     """The model called ``name`` with random weights, for measuring speed; as `load_source`."""
     if request.model is not None:
         raise StvideoError(f"model={request.model}: the source, {name}, is a model's name already")
-    cli.warn(f"{name}: no checkpoint but a model's name, so the weights are random and good for measuring speed only")
+    logger.warning(
+        f"{name}: no checkpoint but a model's name, so the weights are random and good for measuring speed only"
+    )
     model = create_model(name, **request.arguments)
     metadata = describe({}, model, request)
     metadata["source"] = {"file": None, "loading": "random weights"}
@@ -212,14 +217,14 @@ def write_onnx(target: Path, model: nn.Module, metadata: dict[str, Any]) -> list
     described = {"model": model_description(model), **metadata}
     with onnx_files(model, target, described) as files:
         if not is_installed("onnxruntime"):
-            cli.warn(f"{target}: not compared, onnxruntime is not installed; pip install 'stvideo[onnx]'")
+            logger.warning(f"{target}: not compared, onnxruntime is not installed; pip install 'stvideo[onnx]'")
             return files
         try:
             difference = check_onnx(model, OnnxSession(files[0]))
         except StvideoError as error:
             raise StvideoError(f"{target}: not written: {error}") from None
     if difference is None:
-        cli.warn(f"{target}: not compared, the model draws at random in every call")
+        logger.warning(f"{target}: not compared, the model draws at random in every call")
     else:
         print(f"{target}: ONNX Runtime's logits of random clips are within {difference:.1e} of torch's")
     return files

@@ -26,6 +26,7 @@ from typing import Any
 import torch
 
 from stvideo.core.errors import StvideoError
+from stvideo.core.messages import logger
 from stvideo.runtime.run_folder import write_atomically
 from stvideo.settings import cli
 from stvideo.training.speed import Speed, side_by_side
@@ -216,7 +217,9 @@ def verdict(rows: list[dict[str, Any]]) -> int:
     """Whether the table shows what it should: the dense model learns motion, a single frame does not."""
     top1 = {r["name"]: r["top1"] for r in rows}
     if top1["dense"] < MIN_DENSE_TOP1:
-        cli.warn(f"the dense model reached {top1['dense']:.1f} %, below the {MIN_DENSE_TOP1:.0f} % that it should")
+        logger.warning(
+            f"the dense model reached {top1['dense']:.1f} %, below the {MIN_DENSE_TOP1:.0f} % that it should"
+        )
         return 1
     return 0
 

@@ -35,17 +35,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from stvideo.core import memory
 from stvideo.core.errors import StvideoError
 from stvideo.core.files import exists
 from stvideo.core.macs import count_macs
+from stvideo.core.out_of_memory import explained
 from stvideo.data.clips.protocols import protocol_table
 from stvideo.evaluation.report import describe, one_line, write_results
 from stvideo.evaluation.sweep import sweep
 from stvideo.evaluation.video_set import VideoSet
 from stvideo.runtime.processes import start_accelerator
 from stvideo.runtime.run_folder import prepare_output
-from stvideo.settings import cli
+from stvideo.settings import cli, memory_advice
 from stvideo.settings.config import Config
 from stvideo.training.checks import check_config
 from stvideo.weights.restore import Restored, restore, run_folder_of
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     ]
     for each in restored:
         check_config(each.config)
-    with memory.explained(*memory.for_evaluation(restored[0].config)):
+    with explained(*memory_advice.for_evaluation(restored[0].config)):
         if len(restored) > 1 or restored[0].config.sweep:
             sweep(restored, output_of_sweep(restored, overrides))
         else:

@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from stvideo.core.errors import StvideoError, nearest
+from stvideo.core.messages import in_one_line
 from stvideo.data.clips.protocols import find_protocol
 from stvideo.data.video.decode import open_video, seconds_at
 from stvideo.drawing.bars import text_bars
@@ -90,7 +91,7 @@ def predict(path: Path, predictor: Predictor, as_json: bool) -> None:
         print(json.dumps({"video": str(path), "seconds": round(duration, 3), "views": views, "top": as_dicts(best)}))
     else:
         note = ", shorter than a clip: frames repeat" if short else ""
-        print(f"{cli.in_one_line(path)}  ({duration:.1f} s, {views} views{note})")
+        print(f"{in_one_line(path)}  ({duration:.1f} s, {views} views{note})")
         for line in text_bars(best, encoding=sys.stdout.encoding):
             print(f"  {line}")
     sys.stdout.flush()
@@ -106,7 +107,7 @@ def report(video: Path, written: list[Path], as_json: bool) -> None:
     if as_json:
         print(json.dumps({"video": str(video), "written": [str(p) for p in written]}), flush=True)
     else:
-        print(f"{cli.in_one_line(video)} -> {', '.join(map(cli.in_one_line, written))}", flush=True)
+        print(f"{in_one_line(video)} -> {', '.join(map(in_one_line, written))}", flush=True)
 
 
 def check_settings(settings: PredictConfig) -> None:

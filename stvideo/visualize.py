@@ -38,6 +38,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from stvideo.core.errors import StvideoError, nearest
+from stvideo.core.messages import in_one_line
 from stvideo.data.video.decode import Readable, VideoInfo, open_video, seconds_at
 from stvideo.drawing.encode import GifWriter, VideoWriter
 from stvideo.drawing.geometry import Crop, fit
@@ -88,13 +89,13 @@ def visualize(path: Path, predictor: Predictor, output: Path, name: str) -> None
         if "png" in targets or "html" in targets:
             frames = video.read([int(i) for i in indices], size=_shrunk(info, *FRAME_BOX)).numpy()
             seconds = seconds_at(video, indices)
-            title = cli.in_one_line(path.name)
+            title = in_one_line(path.name)
             write_clip(targets, frames, states, predictions, predictor, info, title, indices, seconds)
         if "mp4" in targets or "gif" in targets:
             gaps = write_overlay(video, info, predictor, targets.get("mp4"), targets.get("gif"))
     best = f"{predictions[0][0]} {predictions[0][1]:.1%}" if predictions else predictor.name
-    shown = cli.in_one_line(path)
-    print(f"{shown}: {best} -> {', '.join(map(cli.in_one_line, targets.values()))}", flush=True)
+    shown = in_one_line(path)
+    print(f"{shown}: {best} -> {', '.join(map(in_one_line, targets.values()))}", flush=True)
     if not any(row.reduces for row in states):
         print(f"{shown}: the model reduces nothing: every patch is a token of its own", flush=True)
     if gaps:

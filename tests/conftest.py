@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from stvideo.core.messages import show_warnings
 from tests.tiny_runs import config_file, make_data
 
 # Property tests try the same examples in every run: whether a change passes must not be a matter of luck or of how
@@ -33,6 +34,8 @@ def config(tmp_path_factory):
     """A configuration file of a small model."""
     return config_file(tmp_path_factory.mktemp("config"))
 
+
+show_warnings()  # as the commands do
 
 # The test processes share two cores: more threads in each would only fight.
 torch.set_num_threads(1)

@@ -18,9 +18,7 @@ except ImportError:  # Python 3.10
 
 
 def test_every_verb_is_a_command_with_a_help_text_that_shows_itself(capsys):
-    verbs = [verb for verb in console.VERBS if console.exists(verb)]
-    assert {"train", "evaluate", "predict", "visualize"} <= set(verbs)
-    for verb in verbs:
+    for verb in console.VERBS:
         try:
             status = console.main([verb, "--help"])
         except SystemExit as ended:

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,12 +13,9 @@ from stvideo.settings.config import load_config
 from stvideo.training.checkpoint import check_checkpoint
 from tests.tiny_runs import (
     RANDOM,
-    REPOSITORY,
     TINY,
     assert_one_line,
     assert_same_state,
-    command,
-    environment,
     free_port,
     read_log,
     run_command,
@@ -213,17 +209,6 @@ def test_a_run_is_the_same_however_it_is_split(data, config, tmp_path):
         for a, b in zip(read_log(tmp_path / "one", "train"), read_log(tmp_path / name, "train"), strict=True):
             assert a["loss"] == pytest.approx(b["loss"], abs=1e-5)
             assert a["lr"] == b["lr"]
-
-
-def test_launcher_that_starts_one_process_is_found_out(data, config, tmp_path):
-    launcher = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m", "stvideo.train"]
-    arguments = [config, *TINY, *data, f"output={tmp_path}", "train.max_steps=1"]
-    python = command("train")[0]
-    done = subprocess.run(
-        [python, *launcher, *arguments], capture_output=True, text=True, cwd=REPOSITORY, env=environment(), timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    assert "asked for 2 processes and started 1" in done.stderr
 
 
 # ---- failures of the machine ----

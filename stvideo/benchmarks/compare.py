@@ -83,7 +83,7 @@ from stvideo.benchmarks.targets import Target, dense_counterpart, parse_targets
 from stvideo.core.errors import StvideoError
 from stvideo.drawing.speeds import plot_speeds
 from stvideo.settings import cli
-from stvideo.settings.command_settings import accept_dashes, choose_device, read_settings
+from stvideo.settings.command_settings import choose_device, read_command_line, read_settings
 
 MOST_PASSES = 5  # for the reductions' own cost
 COMPILED_AT_ONCE = 1024  # more versions of one function than any table has models
@@ -91,9 +91,10 @@ COMPILED_AT_ONCE = 1024  # more versions of one function than any table has mode
 
 def main(argv: list[str] | None = None) -> int:
     """The command. Returns its exit status."""
-    positional, overrides = cli.split_arguments(accept_dashes(argv or [], Settings), help_text())
     hint = '; what belongs to one model stands in its quotes, e.g. "deit_small_patch16_224 img_size=288"'
-    settings = read_settings(Settings, overrides, hint)
+    positional, settings, strays = read_command_line(Settings, argv or [], help_text(), hint)
+    if strays:
+        read_settings(Settings, strays, hint)  # names the settings there are
     settings.check()
     report = compare(parse_targets(positional), settings)
     print(report.text(), end="")

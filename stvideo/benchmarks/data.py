@@ -31,7 +31,7 @@ Files are read again and again, so they come from the system's memory: a slow di
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ from stvideo.data.loading.datasets import build_dataset
 from stvideo.preparation.jobs import Failure
 from stvideo.preparation.transcode import Job, Recipe, encoder_problem, transcode
 from stvideo.settings import cli
-from stvideo.settings.command_settings import accept_dashes, check_at_least, read_settings
+from stvideo.settings.command_settings import check_at_least, read_command_line
 from stvideo.settings.config import DataConfig, load_config
 
 CPU = torch.device("cpu")
@@ -87,15 +87,10 @@ COLUMNS = (
 
 def main(argv: list[str] | None = None) -> int:
     """The command. Returns its exit status."""
-    positional, overrides = cli.split_arguments(accept_dashes(argv or [], Settings), __doc__ or "")
+    hint = "; keys of the configuration as data.KEY=VALUE"
+    positional, settings, rest = read_command_line(Settings, argv or [], __doc__, hint)
     if len(positional) > 1:
         raise StvideoError(f"benchmark data takes one configuration file or none, got {' '.join(positional)}")
-    own = {setting.name for setting in fields(Settings)}
-    settings = read_settings(Settings, [text for text in overrides if text.partition("=")[0] in own])
-    rest = [text for text in overrides if text.partition("=")[0] not in own]
-    strays = [text for text in rest if "." not in text.partition("=")[0]]
-    if strays:  # names the settings there are
-        read_settings(Settings, strays, "; keys of the configuration as data.KEY=VALUE")
     check_at_least(1, videos=settings.videos, rounds=settings.rounds, keyframes=settings.keyframes)
     check_at_least(2, short_side=settings.short_side)
     for number in settings.workers:

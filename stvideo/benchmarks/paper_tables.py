@@ -1,7 +1,7 @@
 """The published tables beside what this package counts and, on request, measures.
 
     python -m stvideo.benchmark paper-tables                                  every row, counted (about a minute)
-    python -m stvideo.benchmark paper-tables --rows deit,evit                 some tables
+    python -m stvideo.benchmark paper-tables rows=deit,evit                   some tables
     python -m stvideo.benchmark paper-tables rows=evit measure=true           the clock as well
     python -m stvideo.benchmark paper-tables output=tables                    also as text, CSV, Markdown and JSON
 
@@ -18,7 +18,7 @@ process, and the figure is the median of the per-round ratios with the lowest an
     threads=null        CPU threads; null leaves torch's choice
     output=null         folder for paper-tables.txt, .csv, .md and .json
 
-Every setting can also be written as an option: --rows deit --measure. Exit status: 0, or 2 for a mistake.
+Switches can also be written as options: --measure. Exit status: 0, or 2 for a mistake.
 """
 
 from __future__ import annotations
@@ -39,13 +39,11 @@ from stvideo.benchmarks.timing import Ratio, race, ratio
 from stvideo.core.errors import StvideoError, nearest
 from stvideo.core.macs import count_macs
 from stvideo.models.registry import list_models
-from stvideo.settings import cli
 from stvideo.settings.command_settings import (
-    accept_dashes,
     check_at_least,
     check_precision,
     choose_device,
-    read_settings,
+    read_command_line,
 )
 from stvideo.weights.factory import create_model
 
@@ -89,10 +87,9 @@ COLUMNS = (
 def main(argv: list[str] | None = None) -> int:
     """The command. Returns its exit status."""
     help_text = (__doc__ or "").replace("{keys}", ", ".join(block.key for block in PUBLISHED))
-    positional, overrides = cli.split_arguments(accept_dashes(argv or [], Settings), help_text)
-    if positional:
-        raise StvideoError(f"paper-tables takes settings of the form key=value only, not {positional[0]!r}")
-    settings = read_settings(Settings, overrides)
+    positional, settings, strays = read_command_line(Settings, argv or [], help_text)
+    if positional or strays:
+        raise StvideoError(f"paper-tables takes settings of its own only, not {[*positional, *strays][0]!r}")
     check_at_least(1, rounds=settings.rounds, batch_size=settings.batch_size, threads=settings.threads)
     check_precision(settings.precision)
     report = paper_tables(settings)

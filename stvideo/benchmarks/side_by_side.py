@@ -17,7 +17,7 @@ from stvideo.benchmarks.report import Column, show_ratio
 from stvideo.benchmarks.running import backward_call, forward_call, random_clip, training_call
 from stvideo.benchmarks.timing import Ratio, Timing, race, ratio
 from stvideo.benchmarks.yardstick import Shape, linear_shapes, product_calls
-from stvideo.core.memory import is_out_of_memory
+from stvideo.core.out_of_memory import is_out_of_memory
 
 Row = dict[str, Any]
 

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from stvideo.benchmarks.steps import clock, forward_step, random_clip, training_step
-from stvideo.core.memory import is_out_of_memory
+from stvideo.core.out_of_memory import is_out_of_memory
 
 K = TypeVar("K", bound=Hashable)
 MOST_WARM_UPS = 100

@@ -20,6 +20,7 @@ from torch import nn
 from stvideo.core.errors import StvideoError
 from stvideo.core.files import write_atomically
 from stvideo.core.macs import count_macs
+from stvideo.core.messages import logger
 from stvideo.data.clips.preprocessing import Preprocessing
 from stvideo.drawing.curves import Curve, Point, plot_curve_panels
 from stvideo.evaluation.budgets import CONTROL, at_budget, control_of, parse_sweep, share_weights
@@ -30,7 +31,6 @@ from stvideo.evaluation.video_set import VideoSet
 from stvideo.reduction.base import reduction_options, remove_reduction
 from stvideo.runtime.processes import start_accelerator
 from stvideo.runtime.run_folder import prepare_output
-from stvideo.settings import cli
 from stvideo.settings.config import Config
 from stvideo.weights.restore import Restored
 
@@ -123,7 +123,7 @@ def list_entries(run: Restored, runs: list[Restored], accelerator: Accelerator) 
         try:
             control = control_of(entry.model)
         except StvideoError as error:
-            cli.warn(f"{entry.name}: without a random control: {error}")
+            logger.warning(f"{entry.name}: without a random control: {error}")
             continue
         if control is not None:
             entry.control = f"random-{entry.name}"
@@ -131,7 +131,7 @@ def list_entries(run: Restored, runs: list[Restored], accelerator: Accelerator) 
             curve = f"random tokens at {cost}, same weights"
             entries.append(Entry(entry.control, curve, "", run, control, is_control=True))
         elif reduction_options(entry.model):
-            cli.warn(f"{entry.name}: costs no less than the dense model, so it has no random control")
+            logger.warning(f"{entry.name}: costs no less than the dense model, so it has no random control")
     return entries
 
 

@@ -9,12 +9,12 @@ from accelerate import Accelerator
 from torch import nn
 from tqdm import tqdm
 
+from stvideo.core.messages import logger
 from stvideo.data.clips.protocols import find_protocol
 from stvideo.data.loading.batches import ClipPreparer
 from stvideo.data.loading.datasets import VideoDataset, build_dataset
 from stvideo.data.loading.loader import build_loader
 from stvideo.evaluation.runner import Evaluation, evaluate_models
-from stvideo.settings import cli
 from stvideo.settings.config import Config
 
 
@@ -43,7 +43,7 @@ class VideoSet:
         split = self.protocol.split_for(len(self.classes))
         self.official = self.dataset.official or (split.videos if split else None)
         if self.protocol.split is not None and split is None:
-            cli.warn(
+            logger.warning(
                 f"evaluate.views={self.protocol.name} is the protocol of {self.protocol.split.name} with "
                 f"{self.protocol.split.classes} classes; these data have {len(self.classes)}"
             )

@@ -5,19 +5,19 @@ from __future__ import annotations
 import glob
 import os
 import sys
-from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from io import TextIOWrapper
 from itertools import chain, count
 from pathlib import Path
 
-from stvideo.core import memory
 from stvideo.core.errors import StvideoError
 from stvideo.core.files import exists
+from stvideo.core.messages import logger, print_line
+from stvideo.core.out_of_memory import explained
 from stvideo.data.video.images import IMAGE_SUFFIXES
-from stvideo.settings import cli
 from stvideo.settings.config import Config
+from stvideo.settings.memory_advice import for_single_videos
 
 # fmt: off
 VIDEO_SUFFIXES = frozenset([
@@ -67,12 +67,11 @@ def collect_videos(arguments: Sequence[str], command: str, stdin: Iterable[str] 
 
 
 def _standard_input() -> list[str]:
-    """Its lines as names of files, in whatever bytes; the mark that Windows programs put first is no part of them.
+    """Its lines as names of files, in whatever bytes.
 
     Names may also be divided by null bytes, as ``find -print0`` does, and then hold line ends.
     """
     content = sys.stdin.buffer.read() if isinstance(sys.stdin, TextIOWrapper) else sys.stdin.read().encode()
-    content = content.removeprefix(BOM_UTF8)
     if b"\0" in content:
         return [os.fsdecode(name) for name in content.split(b"\0")]
     return [os.fsdecode(line).strip() for line in content.splitlines()]
@@ -99,18 +98,18 @@ def for_each(videos: Sequence[Path], work: Callable[[Path], None], done: str, co
         StvideoError: of the only video.
     """
     failed = 0
-    doing, use = memory.for_single_videos(config)
+    doing, use = for_single_videos(config)
     for video in videos:
         try:
-            with memory.explained(f"{video}: {doing}", use):
+            with explained(f"{video}: {doing}", use):
                 work(video)
         except StvideoError as error:
             if len(videos) == 1:
                 raise
             failed += 1
-            cli.print_line("error", str(error))
+            print_line("error", str(error))
     if failed:
-        cli.warn(f"{len(videos) - failed} of {len(videos)} videos {done}, {failed} failed (see above)")
+        logger.warning(f"{len(videos) - failed} of {len(videos)} videos {done}, {failed} failed (see above)")
     return 1 if failed else 0
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stvideo.core.errors import StvideoError
+from stvideo.core.messages import logger
 from stvideo.core.tokens import TokenTrace
 from stvideo.data.clips.preprocessing import Preprocessing
 from stvideo.data.clips.reading import ClipReading
@@ -18,7 +19,6 @@ from stvideo.data.clips.transforms import TestTransform, normalize, view_crop
 from stvideo.data.video.decode import Readable, VideoInfo
 from stvideo.drawing.geometry import Crop
 from stvideo.models.base import Backbone
-from stvideo.settings import cli
 from stvideo.settings.config import Config, DataConfig
 from stvideo.training.checks import check_config
 from stvideo.weights.restore import restore
@@ -173,7 +173,7 @@ def load_predictor(overrides: list[str]) -> Predictor:
     model, config, metadata = restored.model, restored.config, restored.metadata
     if "preprocess" not in metadata:
         config.data.num_frames, config.data.img_size = model.num_frames, model.img_size[0]
-        cli.warn(
+        logger.warning(
             f"{restored.path}: the file does not say how its input was prepared; using mean {config.data.mean}, "
             f"std {config.data.std}, sampling {config.data.sampling}, stride {config.data.stride}"
         )

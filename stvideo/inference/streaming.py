@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from stvideo.core.errors import StvideoError
+from stvideo.core.messages import logger
 from stvideo.data.video.display import Display, quarter_turns
 from stvideo.inference.predictor import Predictor
-from stvideo.settings import cli
 
 CAMERA, STREAM = "camera:", "stream:"
 CAMERA_FORMATS = {"linux": ("v4l2", "/dev/video"), "darwin": ("avfoundation", ""), "win32": ("dshow", "video=")}
@@ -173,7 +173,7 @@ def watch(source: str, predictor: Predictor, as_json: bool) -> int:
         if not clips and not live.problem and after is None:
             raise StvideoError(f"{source}: it ended before its first frame")
     if live.problem:
-        cli.warn(f"{source}: broke off: {live.problem}")
+        logger.warning(f"{source}: broke off: {live.problem}")
     print(f"{source}: {clips} clips classified, {live.dropped} late frames dropped", file=sys.stderr)
     return clips
 

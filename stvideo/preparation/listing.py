@@ -12,6 +12,7 @@ from pathlib import Path
 
 from stvideo.core.errors import StvideoError
 from stvideo.core.files import write_atomically
+from stvideo.core.messages import logger
 from stvideo.data.lists.annotations import read_annotations
 from stvideo.data.lists.disk import VIDEO_SUFFIXES, video_files
 from stvideo.data.lists.index import VideoIndex
@@ -20,7 +21,6 @@ from stvideo.data.lists.sources import build_index, check_presence, find_annotat
 from stvideo.data.lists.split_report import read_report, write_report
 from stvideo.data.video.images import IMAGE_SUFFIXES
 from stvideo.preparation.split_lists import quoted
-from stvideo.settings import cli
 from stvideo.settings.config import load_config
 
 _CONFIG_SUFFIXES = (".yaml", ".yml")
@@ -155,7 +155,7 @@ def _one_source(source: Path, root: Path | None, overrides: Sequence[str]) -> Li
     index = read_annotations(source, root)
     check_presence(index, root, source)
     for note in index.notes:
-        cli.warn(f"{source}: {note}")
+        logger.warning(f"{source}: {note}")
     listing = Listing(root)
     listing.add_annotations(source, index)
     return listing
@@ -177,7 +177,7 @@ def _from_config(source: Path, root: Path | None, overrides: Sequence[str]) -> L
             continue
         index = build_index(config, split)
         for note in index.notes:
-            cli.warn(f"{split}: {note}")
+            logger.warning(f"{split}: {note}")
         listing.add_annotations(annotations, index)
     if config.classes:
         listing.others += [

@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 from stvideo.core.errors import StvideoError
 from stvideo.core.files import write_atomically
+from stvideo.core.messages import logger
 from stvideo.data.lists.split_report import read_report, report_path, write_report
 from stvideo.preparation.joining import Join, OnDisk, Span
-from stvideo.settings import cli
 
 _EXAMPLES = 20  # of files that no annotation names, in a report
 
@@ -165,7 +165,7 @@ def _tell_split(name: str, join: Join, path: Path | None, texts: Mapping[Path, s
         print(f"  missing: {missing:,}" + (f" (most: {', '.join(worst)})" if worst else ""))
     for note in join.notes():
         if "not on disk" not in note:
-            cli.warn(f"{name}: {note}")
+            logger.warning(f"{name}: {note}")
 
 
 def _tell_leaks(splits: Mapping[str, Join]) -> None:
@@ -175,7 +175,7 @@ def _tell_leaks(splits: Mapping[str, Join]) -> None:
             if one.partition("_")[2] != other.partition("_")[2]:
                 continue  # train_split1 and val_split2 were never meant to be disjoint
             if shared := splits[one].keys() & splits[other].keys():
-                cli.warn(f"videos in both {one} and {other}: {len(shared)}, e.g. {min(shared)}")
+                logger.warning(f"videos in both {one} and {other}: {len(shared)}, e.g. {min(shared)}")
 
 
 def _tell_disk(on_disk: OnDisk) -> None:

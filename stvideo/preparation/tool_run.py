@@ -13,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from stvideo.core.errors import StvideoError
-from stvideo.settings import cli
+from stvideo.core.messages import logger
 
 _SECONDS_BETWEEN_LINES = 30.0  # of the progress, where it goes to a file
 
@@ -56,7 +56,9 @@ class Progress:
             signal.signal(signal.SIGTERM, self._before)
         self._bar.close()
         if isinstance(error, KeyboardInterrupt):
-            cli.warn(f"{self.name} stopped after {self.done:,} of {self.total:,} files; the same command goes on there")
+            logger.warning(
+                f"{self.name} stopped after {self.done:,} of {self.total:,} files; the same command goes on there"
+            )
 
 
 def _interrupt(number: int, frame: object) -> None:

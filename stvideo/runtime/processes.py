@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from datetime import timedelta
 from pathlib import Path
 from typing import NoReturn
@@ -14,7 +13,6 @@ from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration
 
 from stvideo.core.errors import StvideoError
 from stvideo.runtime.sharding import prepare_fsdp
-from stvideo.settings import cli
 
 ACCELERATORS = ("cuda", "xpu", "npu", "mps")
 
@@ -48,7 +46,6 @@ def start_accelerator(
             "start all of them, with the address of the first machine and a port that is open"
         ) from None
     prepare_fsdp(accelerator)
-    _warn_if_fewer_processes(accelerator.num_processes)
     return accelerator
 
 
@@ -62,22 +59,3 @@ def refuse_together(message: str) -> NoReturn:
 def has_device() -> bool:
     """Whether torch sees an accelerator device."""
     return any(bool(getattr(torch, name, None)) and getattr(torch, name).is_available() for name in ACCELERATORS)
-
-
-def _warn_if_fewer_processes(world_size: int) -> None:
-    """Say so when the launcher silently started fewer processes than it was asked for.
-
-    ``accelerate launch --cpu --num_processes 2`` does that; the only witness is its own command line.
-    """
-    try:
-        command = Path(f"/proc/{os.getppid()}/cmdline").read_bytes().decode().split("\0")
-    except (OSError, UnicodeDecodeError):
-        return
-    if not any(word.endswith("launch") for word in command):
-        return
-    asked = re.search(r"--num[_-]processes[= ](\d+)", " ".join(command))
-    if asked and int(asked[1]) > world_size:
-        cli.warn(
-            f"the launcher was asked for {asked[1]} processes and started {world_size}; on a CPU machine use "
-            f"'accelerate launch --multi_gpu --num_processes {asked[1]}' or 'torchrun --nproc_per_node {asked[1]}'"
-        )

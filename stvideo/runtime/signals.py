@@ -1,16 +1,17 @@
-"""Wishes to stop at the next step: SIGTERM and SIGUSR1, as Slurm and spot machines send before they kill, and a
-launcher that is gone."""
+"""Stop a run at its next step: on SIGTERM and SIGUSR1, which Slurm and spot machines send before they kill, and when
+the launcher is gone."""
 
 from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 from types import FrameType, TracebackType
 
 
 class StopSignal:
-    """``with StopSignal() as stop:`` ... ``if stop.reason: ...``; the handlers are put back at the end.
+    """Note the signals that ask a process to stop: ``with StopSignal() as stop:`` ... ``if stop.reason: ...``.
+
+    The former handlers are put back at the end.
 
     The exit status that schedulers expect of a process ended by a signal is ``stop.exit_status``, 128 + its number.
 
@@ -40,7 +41,7 @@ class StopSignal:
 
     @property
     def reason(self) -> str | None:
-        """Why this process should stop, in words; None while it need not."""
+        """Say why this process should stop; None while it need not."""
         if self.received is not None:
             return "by a signal"
         if self._launcher is not None and os.getppid() != self._launcher:
@@ -57,15 +58,5 @@ class StopSignal:
 
 
 def started_by_launcher() -> bool:
-    """Whether the parent of this process is a launcher, which stays until the processes that it started have ended."""
-    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun, and `accelerate launch` of several processes
-        return True
-    try:
-        command = Path(f"/proc/{os.getppid()}/cmdline").read_bytes().decode().split("\0")
-    except (OSError, UnicodeDecodeError):
-        return False
-    script, *arguments = [word for word in command[1:4] if word != "-m"] or [""]
-    name = Path(script).name
-    return name in ("accelerate.commands.launch", "accelerate-launch") or (
-        name == "accelerate" and arguments[:1] == ["launch"]
-    )
+    """Tell by their variables whether torchrun or ``accelerate launch`` started this process, and waits for its end."""
+    return "TORCHELASTIC_RUN_ID" in os.environ or "ACCELERATE_DYNAMO_MODE" in os.environ

@@ -1,4 +1,4 @@
-"""What every command shares: arguments of the form ``key=value``, help, and errors as one line.
+"""The command line that every command shares: ``key=value``, help, and errors as one line.
 
 A command is a module with ``main(argv) -> int`` that ends in::
 
@@ -9,19 +9,17 @@ A command is a module with ``main(argv) -> int`` that ends in::
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import re
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
-from pathlib import Path
 from typing import NoReturn
 
 from stvideo.core.errors import StvideoError, nearest
 from stvideo.core.files import exists
-from stvideo.core.memory import is_out_of_memory
+from stvideo.core.messages import print_line, show_warnings
+from stvideo.core.out_of_memory import is_out_of_memory
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -43,10 +41,7 @@ def run(main: Callable[[list[str]], int | None], argv: Sequence[str] | None = No
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a name that the terminal cannot show must not end the command
             stream.reconfigure(errors="backslashreplace")
-    warnings.showwarning = _show_warning  # type: ignore[assignment]
-    logger = logging.getLogger("stvideo")
-    if not any(isinstance(handler, _OneLineHandler) for handler in logger.handlers):
-        logger.addHandler(_OneLineHandler(logging.WARNING))
+    show_warnings()
     try:
         status = main(list(sys.argv[1:] if argv is None else argv)) or 0
         sys.stdout.flush()
@@ -97,15 +92,17 @@ def split_arguments(
     for argument in arguments:
         is_file = exists(argument)
         if argument.startswith("--") and argument not in flags and not is_file:
-            known = f"; known options: {', '.join([*flags, '--help'])}"
-            raise StvideoError(f"the command line: unknown option {argument!r}{nearest(argument, flags)}{known}")
+            raise StvideoError(
+                f"the command line: unknown option {argument!r}{nearest(argument, flags)}; settings are written "
+                f"key=value, known options: {', '.join([*flags, '--help'])}"
+            )
         is_override = _OVERRIDE.match(argument) and not is_file
         (overrides if is_override else positional).append(argument)
     return positional, overrides
 
 
 def one_config(positional: Sequence[str], command: str) -> str:
-    """The single configuration file that ``command`` was given.
+    """Return the single configuration file that ``command`` was given.
 
     Raises:
         StvideoError: none, or more than one.
@@ -117,49 +114,3 @@ def one_config(positional: Sequence[str], command: str) -> str:
             f"example: python -m stvideo.{command} configs/demo.yaml train.epochs=1"
         )
     return positional[0]
-
-
-def printable(text: str) -> str:
-    """``text`` with control characters spelled out: names from files cannot steer the terminal they are shown on."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
-
-
-def in_one_line(name: str | Path) -> str:
-    """A file's name for a line of output, line ends and control characters spelled out."""
-    return printable(str(name)).replace("\n", "\\n")
-
-
-def warn(message: str) -> None:
-    """Print one line to stderr, from the first process only."""
-    if os.environ.get("RANK", "0") == "0":
-        print_line("warning", message)
-
-
-def print_line(kind: str, message: str) -> None:
-    """Print ``message`` to stderr in one line, as errors (``kind`` "error") and warnings are told."""
-    rank = os.environ.get("RANK", "0")
-    who = "stvideo" if rank == "0" else f"stvideo (process {rank})"
-    print(printable(f"{who}: {kind}: {' '.join(message.split())}"), file=sys.stderr, flush=True)
-
-
-class _OneLineHandler(logging.Handler):
-    """What the package logs, in the same form as the rest."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        print_line(record.levelname.lower(), record.getMessage())
-
-
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: object = None,
-    line: object = None,
-) -> None:
-    """Our own warnings in one line, without the source line that Python would add; others as usual."""
-    if "stvideo" in Path(filename).parts and issubclass(category, UserWarning):
-        warn(str(message))
-    else:
-        text = warnings.formatwarning(message, category, filename, lineno)
-        print(text, file=sys.stderr, end="")

@@ -1,4 +1,4 @@
-"""Settings of a command, as a dataclass: ``key=value``, and ``--key value`` for those who expect it."""
+"""The settings of commands that have a dataclass of their own, read from ``key=value``."""
 
 from __future__ import annotations
 
@@ -12,41 +12,46 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from stvideo.core.errors import StvideoError, nearest
+from stvideo.settings.cli import split_arguments
 
 T = TypeVar("T")
 
 PRECISIONS = ("fp32", "bf16")
 
 
-def accept_dashes(argv: Sequence[str], schema: type) -> list[str]:
-    """Rewrite ``--key value``, ``--key=value`` and, for switches, ``--key`` as ``key=value``.
+def read_command_line(
+    schema: type[T], argv: Sequence[str] | None, help_text: str | None = "", hint: str = "; --help tells more"
+) -> tuple[list[str], T, list[str]]:
+    """Read the command line of a command whose settings are the fields of a dataclass.
+
+    A field of type bool may also be switched on as an option: ``--optimize`` is ``optimize=true``.
 
     Args:
-        argv: the command line without the program.
-        schema: a dataclass; only the names of its fields are rewritten, with dashes for underscores.
+        schema: a dataclass of the settings and their defaults.
+        argv: the command line without the program; None for the process's own.
+        help_text: printed for ``--help``, after which the process ends with status 0.
+        hint: ends the message about an unknown key.
+
+    Returns:
+        (what stands without a key, the settings, ``key.of.a.configuration=value``).
+
+    Raises:
+        StvideoError: an unknown key or option (the nearest known one is suggested), or a wrong type.
     """
-    hints = get_type_hints(schema)
-    known = {f"--{field.name.replace('_', '-')}": field.name for field in fields(schema)}
-    result: list[str] = []
-    rest = list(argv)
-    while rest:
-        argument = rest.pop(0)
-        option, has_value, value = argument.partition("=")
-        if option not in known:
-            result.append(argument)
-        elif has_value:
-            result.append(f"{known[option]}={value}")
-        elif hints[known[option]] is bool:
-            result.append(f"{known[option]}=true")
-        elif rest and not rest[0].startswith("--"):
-            result.append(f"{known[option]}={rest.pop(0)}")
-        else:
-            raise StvideoError(f"the command line: {option} needs a value, e.g. {option}=VALUE")
-    return result
+    types = get_type_hints(schema)
+    switches = {f"--{name.replace('_', '-')}": f"{name}=true" for name in types if types[name] is bool}
+    positional, overrides = split_arguments(argv, help_text or "", tuple(switches))
+    own = [text for text in overrides if "." not in text.partition("=")[0]]
+    settings = read_settings(schema, own + [switches[text] for text in positional if text in switches], hint)
+    return (
+        [text for text in positional if text not in switches],
+        settings,
+        [text for text in overrides if text not in own],
+    )
 
 
 def read_settings(schema: type[T], overrides: Sequence[str], hint: str = "") -> T:
-    """An instance of the dataclass ``schema`` with ``overrides`` (``key=value``) over its defaults.
+    """Read ``overrides`` (``key=value``) over the defaults of the dataclass ``schema``.
 
     ``hint`` ends the message about an unknown key. A list may be written without its brackets: ``batch_sizes=1,2,8``.
 

@@ -32,6 +32,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from stvideo.core.errors import StvideoError
+from stvideo.core.messages import logger
 from stvideo.runtime.run_folder import RunFolder, keep_as
 from stvideo.settings.config import Config, to_dict
 
@@ -162,7 +163,7 @@ def check_checkpoint(folder: Path) -> str | None:
     return None
 
 
-def find_checkpoint(resume: str, run: RunFolder, warn: Callable[[str], None]) -> Path | None:
+def find_checkpoint(resume: str, run: RunFolder) -> Path | None:
     """The checkpoint to continue from. First process only.
 
     A damaged one is reported and the one before it is used.
@@ -194,7 +195,7 @@ def find_checkpoint(resume: str, run: RunFolder, warn: Callable[[str], None]) ->
             for one in damaged if resume == "auto" else []:
                 keep_as(one, "damaged")
             return candidate.resolve()
-        warn(f"{candidate}: damaged checkpoint ({problem}); trying the one before")
+        logger.warning(f"{candidate}: damaged checkpoint ({problem}); trying the one before")
         damaged.append(candidate)
     if damaged:
         raise StvideoError(f"{folder}: every checkpoint is damaged; start afresh with resume=never or another output")

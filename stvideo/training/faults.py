@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from stvideo.core.errors import StvideoError
-from stvideo.core.memory import is_out_of_memory
+from stvideo.core.out_of_memory import is_out_of_memory
+from stvideo.settings import memory_advice
 from stvideo.training.checkpoint import write_checkpoint
-from stvideo.training.memory import advice
 
 if TYPE_CHECKING:
     from stvideo.training.session import Session
@@ -35,8 +35,10 @@ def explain(error: BaseException, session: Session) -> StvideoError | None:
     """The sentence for an error that has one, else None and the traceback is shown."""
     run, text = session.run.path, str(error)
     if is_out_of_memory(error):
-        doing = "evaluating" if session.evaluating else f"data.batch_size={session.config.data.batch_size}"
-        return StvideoError(f"memory is full ({doing}); use {advice(session.config, session.evaluating)}")
+        doing, use = f"data.batch_size={session.config.data.batch_size}", memory_advice.for_training(session.config)
+        if session.evaluating:
+            doing, use = memory_advice.for_evaluation(session.config)
+        return StvideoError(f"memory is full ({doing}); use {use}")
     if isinstance(error, OSError) and error.errno in DISK:
         return StvideoError(
             f"{error.filename or run}: {error.strerror}; the checkpoints of {run} are intact: mend that, then start "

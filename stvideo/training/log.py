@@ -16,8 +16,8 @@ from accelerate.utils import LoggerType
 from tqdm import tqdm
 
 from stvideo.core.errors import StvideoError, nearest
+from stvideo.core.messages import printable
 from stvideo.runtime.run_folder import RunFolder, write_atomically
-from stvideo.settings import cli
 from stvideo.settings.config import Config, to_dict
 
 WARM_UP_STEPS = 3  # the first steps allocate memory and start workers; they are left out of every speed
@@ -64,7 +64,7 @@ class TrainingLog:
     def say(self, message: str) -> None:
         """One line for the person watching."""
         if self.active:
-            message = cli.printable(message)
+            message = printable(message)
             tqdm.write(message) if self.bar is not None else print(message, flush=True)
 
     def advance(self, step: int) -> None:

@@ -11,7 +11,6 @@ from accelerate.utils import broadcast_object_list
 from stvideo.core.errors import StvideoError
 from stvideo.runtime.processes import refuse_together
 from stvideo.runtime.sharding import share_optimizer
-from stvideo.settings import cli
 from stvideo.training.checkpoint import check_same_model, find_checkpoint, load_state, other_differences
 from stvideo.training.optimizer import load_optimizer
 
@@ -80,7 +79,7 @@ def load_checkpoint(session: Session, folder: Path) -> list[str]:
 
 def _find(session: Session) -> Path | None:
     if session.config.resume != "never":
-        return find_checkpoint(session.config.resume, session.run, cli.warn)
+        return find_checkpoint(session.config.resume, session.run)
     aside = session.run.set_aside()
     if aside:
         print(f"resume=never: the earlier run was moved to {aside}", flush=True)

@@ -29,7 +29,7 @@ from stvideo.training.checks import parse_views
 from stvideo.training.compiling import compile_model
 from stvideo.training.faults import explain, note_bad_step
 from stvideo.training.log import Throughput, TrainingLog
-from stvideo.training.memory import MicroBatches
+from stvideo.training.micro_batches import MicroBatches
 from stvideo.training.optimizer import build_optimizer, peak_learning_rate, set_learning_rate
 from stvideo.training.resume import choose_checkpoint, facts, load_checkpoint
 from stvideo.training.schedule import learning_rate

@@ -13,9 +13,9 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from stvideo.core.memory import is_out_of_memory
+from stvideo.core.out_of_memory import is_out_of_memory
 from stvideo.runtime.sharding import gradient_norm
-from stvideo.training.memory import MicroBatches
+from stvideo.training.micro_batches import MicroBatches
 
 Batch = dict[str, Tensor]
 

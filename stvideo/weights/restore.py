@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from stvideo.core.errors import StvideoError
+from stvideo.core.messages import logger
 from stvideo.data.clips.preprocessing import Preprocessing
 from stvideo.models.base import Backbone
 from stvideo.reduction.base import reduction_options
-from stvideo.settings import cli
 from stvideo.settings.config import Config, DataConfig, load_config
 from stvideo.training.checkpoint import CHECKSUMS, check_checkpoint
 from stvideo.weights.factory import load_model
@@ -99,7 +99,7 @@ def restore(config_path: str | None, overrides: list[str], needs_data: bool = Tr
     notes = [f"{path}: {metadata.get('model', {}).get('name')}, step {metadata.get('step', '?')}"]
     for key, (value, current) in _preprocessing(path, metadata, config.data).difference(config.data).items():
         if f"data.{key}" in changed:
-            cli.warn(f"data.{key}={current} overrides the checkpoint's {value}; its accuracy was not measured so")
+            logger.warning(f"data.{key}={current} overrides the checkpoint's {value}; its accuracy was not measured so")
         else:
             setattr(config.data, key, value)
             if config_path is not None:

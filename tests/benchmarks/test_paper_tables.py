@@ -94,7 +94,7 @@ def test_a_row_without_its_model_is_not_made_up():
 
 
 def test_tables_in_every_format(tmp_path, capsys):
-    assert main(["paper-tables", "--rows", "stvitr,others", f"--output={tmp_path}/tables"]) == 0
+    assert main(["paper-tables", "rows=stvitr,others", f"output={tmp_path}/tables"]) == 0
     shown = capsys.readouterr().out
     folder = tmp_path / "tables"
     assert (folder / "paper-tables.txt").read_text() in shown

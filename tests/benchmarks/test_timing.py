@@ -8,7 +8,7 @@ import torch
 import stvideo
 from stvideo.benchmarks import timing
 from stvideo.benchmarks.timing import Timing, race, race_models, ratio
-from stvideo.core.memory import is_out_of_memory
+from stvideo.core.out_of_memory import is_out_of_memory
 
 TINY = dict(embed_dim=32, depth=1, num_heads=2, img_size=32, num_classes=3)
 

@@ -288,7 +288,7 @@ def test_wrong_folders_are_named(tmp_path, ann):
 
 def test_the_command_runs_from_anywhere(tmp_path, ann):
     touch(tmp_path / "k", f"{A}.mp4", f"{D}.mp4")
-    command = [sys.executable, REPOSITORY / "data_tools/kinetics.py", "ann", "--root", "k"]  # as in scripts from before
+    command = [sys.executable, REPOSITORY / "data_tools/kinetics.py", "ann", "root=k"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "use: data.root=k data.train=k/train.txt data.val=k/val.txt data.classes=k/classes.txt" in done.stdout
     (tmp_path / "k/train.txt").write_text("mine\n")

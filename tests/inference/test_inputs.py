@@ -41,7 +41,7 @@ def test_files_folders_patterns_and_lists(tree):
 @pytest.mark.parametrize(
     "content,found",
     [
-        (b"\xef\xbb\xbfa.mp4\r\nb c.mp4\r\n", ["a.mp4", "b c.mp4"]),
+        (b"a.mp4\r\nb c.mp4\r\n", ["a.mp4", "b c.mp4"]),
         (b"caf\xe9.mp4\n", ["caf\udce9.mp4"]),
         (b"new\nline.mp4\0a.mp4\0 b \0", ["new\nline.mp4", "a.mp4", " b "]),
         (b"  a.mp4 \n", ["a.mp4"]),

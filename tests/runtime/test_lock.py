@@ -143,7 +143,8 @@ def test_the_processes_of_a_killed_launcher_stop_with_a_checkpoint(data, config,
 
 
 def test_a_run_without_a_launcher_outlives_its_shell(tmp_path, monkeypatch):
-    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    for name in ("TORCHELASTIC_RUN_ID", "ACCELERATE_DYNAMO_MODE"):
+        monkeypatch.delenv(name, raising=False)
     assert not started_by_launcher()
     stop = StopSignal()
     monkeypatch.setattr(os, "getppid", lambda: 1)

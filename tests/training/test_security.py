@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from stvideo.settings import cli
+from stvideo.core.messages import printable
 from stvideo.training.checkpoint import CHECKSUMS, _checksums
 from tests.tiny_runs import CLASSES, REPOSITORY, TINY, config_file, make_data, run_here
 
@@ -156,7 +156,7 @@ def test_names_stay_inside_the_run_folder_and_off_the_terminal(data, tmp_path, c
 
 
 def test_control_characters_are_spelled_out():
-    assert cli.printable("a\x1b[31m b\x00 \udce9 é \n") == "a\\x1b[31m b\\x00 \\udce9 é \n"
+    assert printable("a\x1b[31m b\x00 \udce9 é \n") == "a\\x1b[31m b\\x00 \\udce9 é \n"
 
 
 @pytest.mark.parametrize("line", ["../outside.mp4 0", "/etc/passwd 0", "train/../../outside.mp4 0"])

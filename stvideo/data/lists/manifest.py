@@ -8,7 +8,6 @@ the last one that can be decoded.
 from __future__ import annotations
 
 import csv
-import logging
 from array import array
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -18,9 +17,8 @@ import numpy as np
 import torch
 
 from stvideo.core.errors import StvideoError
+from stvideo.core.messages import EVERY_PROCESS, logger
 from stvideo.data.lists.index import VideoIndex
-
-logger = logging.getLogger("stvideo.data")
 
 FILE_NAME = "manifest.csv"
 STATUSES = {
@@ -112,7 +110,7 @@ class Checked:
         if not same:
             if not self._warned[0]:
                 self._warned[0] = 1
-                logger.warning("%s", _stale(self.source, f"{path} is", "the file is"))
+                logger.warning(_stale(self.source, f"{path} is", "the file is"), extra=EVERY_PROCESS)
             return decoder, None
         exact = int(self._exact[video])
         return ("pyav" if exact > (decoder == "torchcodec") else decoder), frames

@@ -6,7 +6,6 @@ before it.
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ import torch
 from torch.utils.data import Dataset
 
 from stvideo.core.errors import StvideoError
+from stvideo.core.messages import logger
 from stvideo.data.clips.reading import ClipReading
 from stvideo.data.clips.sampling import parse_views
 from stvideo.data.clips.transforms import TestTransform, TrainTransform, mirrored_classes
@@ -24,8 +24,6 @@ from stvideo.data.lists.sources import build_index
 from stvideo.data.video.decode import UnreadableVideo, open_video
 from stvideo.data.video.watchdog import MAX_WORKERS, ReadingNow
 from stvideo.settings.config import DataConfig
-
-logger = logging.getLogger("stvideo.data")
 
 SUBSTITUTE_TRIES = 20
 
@@ -249,7 +247,7 @@ def build_dataset(
         checked=checked,
     )
     for note in index.notes:
-        logger.warning("%s: %s", split, note)
+        logger.warning(f"{split}: {note}")
     return dataset
 
 

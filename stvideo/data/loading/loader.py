@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import logging
 import os
 import signal
 import time
@@ -25,12 +24,11 @@ import torch
 from torch.utils.data import DataLoader
 
 from stvideo.core.errors import StvideoError
+from stvideo.core.messages import EVERY_PROCESS, logger
 from stvideo.data.loading.datasets import Sample, Skipped, VideoDataset
 from stvideo.data.loading.order import TestSampler, TrainSampler
 from stvideo.data.loading.prefetch import Batch, Copier, copier_for, one_ahead
 from stvideo.data.video.watchdog import MAX_WORKERS
-
-logger = logging.getLogger("stvideo.data")
 
 MARGIN = 60.0  # seconds for what a worker does besides reading videos
 DEATH_SECONDS = 5.0  # from a broken connection to the signal that tells of the worker's end; usually milliseconds
@@ -143,9 +141,8 @@ class Loader:
         for video, message in problems:
             if video not in self.unreadable:
                 self.unreadable[video] = message
-                logger.warning(
-                    "%s; %s", message, "training goes on with another video" if self.dataset.train else "left out"
-                )
+                consequence = "training goes on with another video" if self.dataset.train else "left out"
+                logger.warning(f"{message}; {consequence}", extra=EVERY_PROCESS)
         if not self.dataset.train:
             return
         share = len(self.unreadable) / self.dataset.expected

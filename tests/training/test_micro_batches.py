@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from stvideo.models.timesformer import TimeSformer
+from stvideo.settings import memory_advice
 from stvideo.settings.config import load_config
-from stvideo.training.memory import advice
 from tests.tiny_runs import REPOSITORY, TINY, environment, free_port, read_log, run_here
 from tests.training.starved import starve
 
@@ -108,6 +108,6 @@ def test_without_it_the_message_says_what_to_change(data, config, tmp_path, monk
     ],
 )
 def test_the_advice_keeps_the_training_the_same(overrides, said, unsaid):
-    text = advice(load_config(None, overrides), evaluating=False)
+    text = memory_advice.for_training(load_config(None, overrides))
     assert said in text
     assert unsaid not in text

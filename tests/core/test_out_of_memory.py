@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from stvideo.core import memory
+from stvideo.core import out_of_memory
 from stvideo.core.errors import StvideoError
 from stvideo.inference.inputs import for_each
-from stvideo.settings import cli
+from stvideo.settings import cli, memory_advice
 from stvideo.settings.config import Config, load_config
 
 TOO_MUCH = 2**50  # bytes; no address space of today holds them
@@ -27,9 +27,9 @@ def in_numpy():
 def test_what_the_libraries_raise_is_recognised(allocate):
     with pytest.raises((RuntimeError, MemoryError)) as error:
         allocate()
-    assert memory.is_out_of_memory(error.value)
-    assert not memory.is_out_of_memory(RuntimeError("shapes differ"))
-    assert not memory.is_out_of_memory(OSError(2, "No such file or directory"))
+    assert out_of_memory.is_out_of_memory(error.value)
+    assert not out_of_memory.is_out_of_memory(RuntimeError("shapes differ"))
+    assert not out_of_memory.is_out_of_memory(OSError(2, "No such file or directory"))
 
 
 @pytest.mark.parametrize("allocate", [on_the_processor, in_numpy])
@@ -48,7 +48,7 @@ def test_a_path_that_the_system_does_not_take_is_one_line(capsys):
 
 
 def test_another_failure_is_left_as_it_is():
-    with pytest.raises(RuntimeError, match="shapes differ"), memory.explained("doing", "less"):
+    with pytest.raises(RuntimeError, match="shapes differ"), out_of_memory.explained("doing", "less"):
         raise RuntimeError("shapes differ")
 
 
@@ -64,7 +64,7 @@ def test_another_failure_is_left_as_it_is():
 def test_an_evaluation_says_which_setting_to_lower(settings, advice):
     with (
         pytest.raises(StvideoError, match=advice),
-        memory.explained(*memory.for_evaluation(load_config(None, settings))),
+        out_of_memory.explained(*memory_advice.for_evaluation(load_config(None, settings))),
     ):
         on_the_processor()
 

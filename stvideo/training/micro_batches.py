@@ -9,8 +9,6 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from stvideo.core.errors import StvideoError
-from stvideo.core.memory import for_evaluation
-from stvideo.settings.config import Config
 from stvideo.training.checkpoint import Progress
 
 
@@ -73,21 +71,3 @@ class MicroBatches:
         for handle in work:
             handle.wait()  # type: ignore[union-attr]
         torch._foreach_div_(gradients, self.accelerator.num_processes)
-
-
-def advice(config: Config, evaluating: bool) -> str:
-    """What to change when memory is full, as settings to copy."""
-    data, train = config.data, config.train
-    batch_size = data.batch_size
-    if evaluating:
-        return for_evaluation(config)[1]
-    others = ["model.grad_checkpointing=true"] if not config.model.grad_checkpointing else []
-    others += ["train.precision=bf16"] if train.precision == "fp32" else []
-    factor = next(
-        (f for f in range(2, batch_size + 1) if batch_size % f == 0 and (batch_size // f) % data.clips_per_video == 0),
-        0,
-    )
-    if factor:
-        smaller = f"data.batch_size={batch_size // factor} train.accumulation_steps={factor * train.accumulation_steps}"
-        others = [f"{smaller} (the same training)", "train.halve_batch_on_oom=true", *others]
-    return ", or ".join(others or ["a smaller data.num_frames or data.img_size", "configs/accelerate/fsdp.yaml"])
