@@ -1,1 +1,1 @@
-"""What `stvideo.doctor` looks at: one module for each kind of thing, every probe a function that returns findings."""
+"""What `stvideo.doctor` tries."""
