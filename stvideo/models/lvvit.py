@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from stvideo.core.errors import StvideoError
 from stvideo.core.tokens import Tokens
+from stvideo.models.registry import ModelEntry, register_model
 from stvideo.models.vit import VisionTransformer
 
 
@@ -91,3 +92,7 @@ class LVViT(VisionTransformer):
             return logits
         per_token = self.aux_head(self.norm(tokens.patches).flatten(1, 2))
         return logits + 0.5 * per_token.amax(dim=1)
+
+
+register_model(ModelEntry("lvvit_small_patch16_224", LVViT))
+register_model(ModelEntry("evit_lvvit_small_patch16_224", LVViT, reduction="evit"))

@@ -10,14 +10,16 @@ model in the plan, the stem and what stands between stages, and in nothing else.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from stvideo.core.tokens import Tokens, TokenTrace
+from stvideo.models.arguments import check_choice
 from stvideo.models.base import Backbone
+from stvideo.models.registry import ModelEntry, register_model
 from stvideo.models.swin.checks import check_shape, check_size
 from stvideo.models.swin.keys import convert_swin_state
 from stvideo.models.swin.layers import PatchMerging, PatchStem, Size3, SwinBlock, init_layers
@@ -29,7 +31,6 @@ from stvideo.models.swin.semantic import (
     RecoverBlock,
     RefineBlock,
 )
-from stvideo.models.vit import check_choice
 
 LAYER_KINDS = ("swin", "shifted", "generate", "refine", "local", "global", "recover")
 TRACED_STAGE = 2
@@ -314,3 +315,13 @@ def grid_tokens(x: Tensor, trace: TokenTrace | None = None) -> Tokens:
     batch, frames, rows, columns, dim = x.shape
     prefix = x.new_zeros(batch, frames, 0, dim)
     return Tokens(patches=x.flatten(2, 3), prefix=prefix, grid=(frames, rows, columns), trace=trace)
+
+
+SIZES: dict[str, Mapping[str, Any]] = {
+    "tiny": dict(embed_dim=96, depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24)),
+    "small": dict(embed_dim=96, depths=(2, 2, 18, 2), num_heads=(3, 6, 12, 24)),
+    "base": dict(embed_dim=128, depths=(2, 2, 18, 2), num_heads=(4, 8, 16, 32)),
+}
+
+for _size, _shape in SIZES.items():
+    register_model(ModelEntry(f"swin_{_size}_patch4_window7_224", SwinTransformer, _shape))

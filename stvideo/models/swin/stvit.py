@@ -16,11 +16,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from stvideo.core.errors import StvideoError
+from stvideo.models.arguments import check_choice
+from stvideo.models.registry import ModelEntry, register_model
 from stvideo.models.swin.checks import check_tokens_per_window
 from stvideo.models.swin.keys import merging_to_projection, split_projection
 from stvideo.models.swin.layers import ChannelProjection, ConvStem
-from stvideo.models.swin.model import TRACED_STAGE, SwinTransformer
-from stvideo.models.vit import check_choice
+from stvideo.models.swin.model import SIZES, TRACED_STAGE, SwinTransformer
 
 # Depth of stage 3: Swin layers before the STGM, as published and with "Move STGM".
 BASE_LAYERS = {6: (2, 1), 18: (10, 8)}
@@ -116,3 +117,7 @@ class SemanticSwin(SwinTransformer):
             if isinstance(stage.downsample, ChannelProjection):
                 state = merging_to_projection(state, f"layers.{index}.downsample")
         return state
+
+
+for _size, _shape in SIZES.items():
+    register_model(ModelEntry(f"stvit_swin_{_size}_patch4_window7_224", SemanticSwin, _shape))

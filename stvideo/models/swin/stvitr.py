@@ -13,10 +13,11 @@ from typing import Any
 from torch import nn
 
 from stvideo.core.errors import StvideoError
+from stvideo.models.arguments import check_choice
+from stvideo.models.registry import ModelEntry, register_model
 from stvideo.models.swin.checks import check_tokens_per_window
 from stvideo.models.swin.layers import ConvStem
-from stvideo.models.swin.model import TRACED_STAGE, SwinTransformer
-from stvideo.models.vit import check_choice
+from stvideo.models.swin.model import SIZES, TRACED_STAGE, SwinTransformer
 
 UNIT = ("swin", "generate", "refine", "local", "global", "recover")
 
@@ -68,3 +69,7 @@ class RecoverySwin(SwinTransformer):
     def semantic_options(self) -> dict[str, Any]:
         """As `SwinTransformer.make_block` wants them."""
         return dict(side=self.side, pooling=self.pooling, shortcut=False, layer_scale=self.layer_scale, over_time=False)
+
+
+for _size in ("small", "base"):
+    register_model(ModelEntry(f"stvitr_swin_{_size}_patch4_window7_224", RecoverySwin, SIZES[_size]))

@@ -13,8 +13,9 @@ from typing import Any
 from torch import nn
 
 from stvideo.core.errors import StvideoError
+from stvideo.models.registry import ModelEntry, register_model
 from stvideo.models.swin.layers import PatchStem, Size3
-from stvideo.models.swin.model import SwinTransformer
+from stvideo.models.swin.model import SIZES, SwinTransformer
 from stvideo.models.swin.stvit import SemanticSwin
 
 
@@ -60,3 +61,9 @@ class SemanticVideoSwin(SemanticSwin, VideoSwin):
     def semantic_options(self) -> dict[str, Any]:
         """As `SwinTransformer.make_block` wants them."""
         return super().semantic_options() | dict(over_time=True)
+
+
+for _size, _shape in SIZES.items():
+    for _name in (f"video_swin_{_size}_patch244_window877_224", f"video_swin_{_size}"):  # the second is for short
+        register_model(ModelEntry(_name, VideoSwin, _shape))
+        register_model(ModelEntry(f"stvit_{_name}", SemanticVideoSwin, _shape))
