@@ -6,22 +6,29 @@ import av
 import numpy as np
 
 from stvideo.data.clips.transforms import view_crop
-from stvideo.drawing.encode import VideoWriter
-from stvideo.drawing.geometry import Crop
+from stvideo.drawing.encode import video_writer
+from stvideo.drawing.geometry import PatchArea
 
 GRAY = 110
 
 
-def center_crop(width: int, height: int) -> Crop:
+def patch_box(area: PatchArea, row: int, column: int, rows: int, columns: int) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom edge of one patch of a grid, in pixels of the frame."""
+    width, height = area.width / columns, area.height / rows
+    left, top = area.left + column * width, area.top + row * height
+    return left, top, left + width, top + height
+
+
+def center_crop(width: int, height: int) -> PatchArea:
     """The square test crop as displayed."""
     box = view_crop(height, width, 0, 1)
-    return Crop(box.left, box.top, box.width, box.height, width, height)
+    return PatchArea(box.left, box.top, box.width, box.height, width, height)
 
 
 def painted_frames(count: int, width: int, height: int, white: tuple[int, int, int], grid: int = 4) -> list[np.ndarray]:
     """Gray frames; in frame ``white[0]`` the patch at row, column ``white[1:]`` of the centre crop is white."""
     frames = [np.full((height, width, 3), GRAY, np.uint8) for _ in range(count)]
-    left, top, right, bottom = (round(v) for v in center_crop(width, height).patch_box(*white[1:], grid, grid))
+    left, top, right, bottom = map(round, patch_box(center_crop(width, height), *white[1:], grid, grid))
     frames[white[0]][top:bottom, left:right] = 255
     return frames
 
@@ -29,9 +36,9 @@ def painted_frames(count: int, width: int, height: int, white: tuple[int, int, i
 def write_video(path: Path, frames: list[np.ndarray], fps: float = 30) -> Path:
     """An H.264 file of even size."""
     height, width = frames[0].shape[:2]
-    with VideoWriter(path, fps, width, height) as writer:
+    with video_writer(path, fps, width, height) as write:
         for frame in frames:
-            writer.write(frame)
+            write(frame)
     return path
 
 

@@ -13,12 +13,12 @@ from PIL import Image, ImageSequence
 
 from stvideo.core.errors import StvideoError
 from stvideo.data.video.decode import probe
-from stvideo.drawing.geometry import Crop, fit
+from stvideo.drawing.geometry import PatchArea, fit
 from stvideo.drawing.sheet import CELL_HEIGHT, CELL_WIDTH
 from stvideo.settings import cli
 from stvideo.visualize import main
 from tests.browser import Browser
-from tests.painted_videos import center_crop, decode, painted_frames, write_rotated_video, write_video
+from tests.painted_videos import center_crop, decode, painted_frames, patch_box, write_rotated_video, write_video
 from tests.steered import save_brightness_model, save_random_model
 
 VIDEOS = Path(__file__).parents[2] / "shared" / "videos"
@@ -31,12 +31,12 @@ def brightest(tmp_path_factory) -> Path:
     return save_brightness_model(tmp_path_factory.mktemp("model") / "brightest.safetensors")
 
 
-def patch_levels(picture: np.ndarray, crop: Crop) -> np.ndarray:
+def patch_levels(picture: np.ndarray, crop: PatchArea) -> np.ndarray:
     """(GRID, GRID) brightness at the centre of every patch."""
     levels = np.zeros((GRID, GRID))
     for y in range(GRID):
         for x in range(GRID):
-            left, top, right, bottom = crop.patch_box(y, x, GRID, GRID)
+            left, top, right, bottom = patch_box(crop, y, x, GRID, GRID)
             middle = picture[int((top + bottom) / 2), int((left + right) / 2)]
             levels[y, x] = middle.mean()
     return levels

@@ -5,58 +5,59 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 
-from stvideo.core.files import replacing
-from stvideo.drawing.geometry import fit
 from stvideo.drawing.plots import new_figure, save_figure
-from stvideo.drawing.text import INK, MUTED, font, plain, wrap, write
+from stvideo.drawing.text import plain
 
 MOST_NAMES = 40  # more classes are drawn without their names
 MOST_NUMBERS = 16  # more classes are drawn without numbers in the cells
-RIGHT, WRONG = (43, 138, 62), (201, 42, 42)
+RIGHT, WRONG, GRAY = "#2b8a3e", "#c92a2a", "#626874"
 
 
 def confusion_matrix(truth: NDArray[np.int64], predicted: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
-    """(K, K) counts: row = true class, column = predicted class."""
+    """Count videos: (K, K), row = true class, column = predicted class."""
     matrix = np.zeros((num_classes, num_classes), np.int64)
     np.add.at(matrix, (truth, predicted), 1)
     return matrix
 
 
 def class_accuracy(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(K,) share of each class's videos that were recognised; NaN for a class without videos."""
+    """Compute the share of each class's videos that were recognised, (K,); NaN for a class without videos."""
     totals = matrix.sum(axis=1)
     return np.divide(np.diag(matrix), totals, out=np.full(len(totals), np.nan), where=totals > 0)
 
 
 def worst_classes(matrix: NDArray[np.int64], count: int) -> list[int]:
-    """The classes with the lowest accuracy, worst first; of equal ones those with more videos first."""
+    """Rank the classes with the lowest accuracy, worst first; of equal ones those with more videos first."""
     accuracy, totals = class_accuracy(matrix), matrix.sum(axis=1)
     having = np.flatnonzero(totals > 0)
     return [int(k) for k in sorted(having, key=lambda k: (accuracy[k], -totals[k], k))[:count]]
 
 
 def confusions(matrix: NDArray[np.int64], count: int) -> list[tuple[int, int, int]]:
-    """The most frequent mistakes as (true class, predicted class, videos)."""
+    """Rank the most frequent mistakes as (true class, predicted class, videos)."""
     mistakes = matrix.copy()
     np.fill_diagonal(mistakes, 0)
     order = np.argsort(-mistakes, axis=None, kind="stable")[:count]
-    pairs = [(int(i) // len(matrix), int(i) % len(matrix)) for i in order]
+    pairs = np.transpose(np.unravel_index(order, matrix.shape)).tolist()
     return [(truth, guess, int(mistakes[truth, guess])) for truth, guess in pairs if mistakes[truth, guess]]
 
 
 def plot_confusion(path: Path, matrix: NDArray[np.int64], classes: Sequence[str], title: str = "") -> None:
-    """The confusion matrix, each row as shares of its class. Large ones come with a list of the worst mistakes.
+    """Plot the confusion matrix, each row as shares of its class. Large ones come with a list of the worst mistakes.
 
     Args:
+        path: a PNG.
         matrix: (K, K) counts, from `confusion_matrix`.
         classes: K names.
+        title: what was measured.
     """
     count = len(classes)
     totals = matrix.sum(axis=1, keepdims=True)
@@ -90,14 +91,16 @@ def plot_confusion(path: Path, matrix: NDArray[np.int64], classes: Sequence[str]
 def _list_mistakes(axes: Axes, matrix: NDArray[np.int64], classes: Sequence[str]) -> None:
     axes.axis("off")
     axes.text(0, 1, "most frequent mistakes (true → predicted)", fontweight="bold", va="top", transform=axes.transAxes)
-    for line, (truth, guess, number) in enumerate(confusions(matrix, 24)):
-        text = f"{number:>4}   {plain(classes[truth], 30)} → {plain(classes[guess], 30)}"
-        axes.text(0, 0.955 - 0.038 * line, text, va="top", fontsize=9, transform=axes.transAxes)
+    lines = [
+        f"{number:>4}   {plain(classes[truth], 30)} → {plain(classes[guess], 30)}"
+        for truth, guess, number in confusions(matrix, 24)
+    ]
+    axes.text(0, 0.955, "\n".join(lines), va="top", fontsize=9, linespacing=1.7, transform=axes.transAxes)
 
 
 @dataclass(frozen=True)
 class Example:
-    """A video of a class: one of its frames (h, w, 3) uint8 and what it was taken for."""
+    """A video of a class: one of its frames (h, w, 3) uint8, and the class it was taken for."""
 
     frame: NDArray[np.uint8]
     predicted: str
@@ -123,7 +126,7 @@ def worst_class_rows(
     count: int = 8,
     videos: int = 6,
 ) -> list[ClassRow]:
-    """The worst classes of an evaluation with their most telling videos: confident mistakes first.
+    """Choose the worst classes of an evaluation with their most telling videos: confident mistakes first.
 
     Args:
         scores: (V, K) class probabilities per video.
@@ -150,41 +153,31 @@ def worst_class_rows(
     return rows
 
 
-def draw_class_rows(rows: Sequence[ClassRow], title: str = "") -> NDArray[np.uint8]:
-    """A sheet with a row per class: its accuracy, and its videos with what they were taken for.
+def plot_class_rows(path: Path, rows: Sequence[ClassRow], title: str = "") -> None:
+    """Plot a row per class: its accuracy, and its videos with what they were taken for.
 
-    Returns:
-        (height, width, 3) uint8 RGB.
+    Args:
+        path: a PNG.
+        rows: at least one, from `worst_class_rows`.
+        title: the line above them.
     """
-    margin, gap, label, cell, frame_height, caption = 28, 10, 200, 190, 143, 40
-    most = max((len(row.examples) for row in rows), default=0)
-    top = margin + (44 if title else 0)
-    width = max(2 * margin + label + most * (cell + gap), 640)
-    image = Image.new("RGB", (width, top + len(rows) * (frame_height + caption + gap) + margin), (255, 255, 255))
-    draw = ImageDraw.Draw(image)
-    write(draw, (margin, margin), title, 22, width - 2 * margin, bold=True)
-    for number, row in enumerate(rows):
-        y = top + number * (frame_height + caption + gap)
-        lines = wrap(row.name, label - 16, font(15, bold=True))
-        for line, text in enumerate(lines):
-            write(draw, (margin, y + 40 + 20 * line), text, 15, label - 16, bold=True)
+    most = max(len(row.examples) for row in rows)
+    figure = new_figure(max(2.4 + 1.6 * most, 5), 0.6 + 1.6 * len(rows))
+    for grid_row, row in zip(figure.subplots(len(rows), 1 + most, squeeze=False), rows, strict=True):
+        for axes in grid_row:
+            axes.axis("off")
         share = f" ({row.right / row.total:.0%})" if row.total else ""
-        below = y + 44 + 20 * len(lines)
-        write(draw, (margin, below), f"{row.right} of {row.total} right{share}", 13, label - 16, color=MUTED)
-        for column, example in enumerate(row.examples):
-            x = margin + label + column * (cell + gap)
-            w, h = fit(example.frame.shape[1], example.frame.shape[0], cell - 6, frame_height - 6)
-            left, up = x + (cell - w) // 2, y + (frame_height - h) // 2
+        name = "\n".join(wrap(plain(row.name, 44), 22))
+        grid_row[0].text(0, 0.52, name, va="bottom", fontweight="bold", fontsize=10)
+        grid_row[0].text(0, 0.45, f"{row.right} of {row.total} right{share}", va="top", color=GRAY, fontsize=9)
+        for axes, example in zip(grid_row[1:], row.examples, strict=False):
             color = RIGHT if example.right else WRONG
-            draw.rectangle((left - 3, up - 3, left + w + 2, up + h + 2), fill=color)
-            image.paste(Image.fromarray(example.frame).resize((w, h), Image.Resampling.LANCZOS), (left, up))
-            write(draw, (x + cell / 2, y + frame_height + 12), example.predicted, 13, cell, color=INK, anchor="mm")
-            percent = f"{'✓' if example.right else '✗'} {100 * example.probability:.0f} %"
-            write(draw, (x + cell / 2, y + frame_height + 29), percent, 12, cell, color=color, anchor="mm")
-    return np.asarray(image)
-
-
-def save_picture(picture: NDArray[np.uint8], path: Path) -> None:
-    """Write a PNG, to a temporary name first."""
-    with replacing(path) as temporary:
-        Image.fromarray(picture).save(temporary, format="PNG", optimize=True)
+            height, width = example.frame.shape[:2]
+            axes.imshow(example.frame)
+            axes.add_patch(Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor=color, linewidth=3))
+            mark = "✓" if example.right else "✗"
+            text = f"{plain(example.predicted, 24)}\n{mark} {100 * example.probability:.0f} %"
+            axes.text(0.5, -0.04, text, va="top", ha="center", color=color, fontsize=8, transform=axes.transAxes)
+    if title:
+        figure.suptitle(plain(title, 90), x=0.02, ha="left", fontsize=12, fontweight="bold")
+    save_figure(figure, path)

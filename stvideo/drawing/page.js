@@ -3,7 +3,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const DROPPED = 0, FUSED = 1, KEPT = 2, SHARED = 3;
 const NAMES = ["dropped", "fused", "kept", "shared"];
-const { frames, layers, crop, style } = data;
+const { frames, layers, area, style } = data;
 const T = frames.length;
 const byId = (id) => document.getElementById(id);
 const view = {
@@ -34,15 +34,14 @@ function cells(length, start, extent, count) {
 }
 
 function patchMap(layer, width, height) {
-  const x = width / crop.frame_width, y = height / crop.frame_height;
+  const x = width / area.frame_width, y = height / area.frame_height;
   return {
-    rows: cells(height, crop.top * y, crop.height * y, layer.rows),
-    columns: cells(width, crop.left * x, crop.width * x, layer.columns),
+    rows: cells(height, area.top * y, area.height * y, layer.rows),
+    columns: cells(width, area.left * x, area.width * x, layer.columns),
   };
 }
 
-const gridFrame = (layer, t) => Math.floor((t * layer.frames) / T);
-const flat = (layer, t, row, column) => (gridFrame(layer, t) * layer.rows + row) * layer.columns + column;
+const flat = (layer, t, row, column) => (layer.step_of_frame[t] * layer.rows + row) * layer.columns + column;
 
 // ---- painting ---------------------------------------------------------------------------------------------------
 function heatColor(value) { // dark violet over red to pale yellow
@@ -64,7 +63,7 @@ function mixture(layer, index) {
   if (state === DROPPED) return [0, style.dropped, style.dropped, style.dropped, 0, 0, 0];
   const strength = state === FUSED ? style.fused : style.shared;
   const color = layer.palette[layer.color[index]];
-  const darker = state === SHARED && layer.fused[index] ? 0.6 : 1;
+  const darker = state === SHARED && layer.fused[index] ? style.through_fused : 1;
   return [0, ...color.map((v) => darker * (1 - strength + (strength * 0.5 * v) / 255)),
     ...color.map((v) => darker * strength * 0.5 * v)];
 }
@@ -81,7 +80,7 @@ function paint(canvas, t, width, height) {
   const context = canvas.getContext("2d", { willReadFrequently: true });
   const output = context.createImageData(width, height), pixels = source, painted = output.data;
   const { rows, columns } = patchMap(layer, width, height);
-  const first = gridFrame(layer, t) * layer.rows * layer.columns, mixtures = [];
+  const first = flat(layer, t, 0, 0), mixtures = [];
   for (let i = 0; i < layer.rows * layer.columns; i++) mixtures.push(mixture(layer, first + i));
   const outside = style.outside_strength, token = focusToken();
   for (let y = 0; y < height; y++) {
@@ -107,9 +106,9 @@ function paint(canvas, t, width, height) {
 }
 
 function drawLines(context, layer, t, width, height, token) {
-  const x = width / crop.frame_width, y = height / crop.frame_height;
-  const left = crop.left * x, top = crop.top * y;
-  const stepX = (crop.width * x) / layer.columns, stepY = (crop.height * y) / layer.rows;
+  const x = width / area.frame_width, y = height / area.frame_height;
+  const left = area.left * x, top = area.top * y;
+  const stepX = (area.width * x) / layer.columns, stepY = (area.height * y) / layer.rows;
   const id = (row, column) => layer.token[flat(layer, t, row, column)];
   const state = (row, column) => layer.state[flat(layer, t, row, column)];
   const drawn = (row, column) => {
@@ -141,10 +140,10 @@ function drawLines(context, layer, t, width, height, token) {
   if (token !== null && token !== undefined) {
     stroke((a, b, c, d) => different(a, b, c, d) && (id(a, b) === token || id(c, d) === token), "#ffffff", width > 300 ? 3 : 2);
   }
-  if (!crop.covers_frame && view.show.outside) {
+  if (!area.covers_frame && view.show.outside) {
     context.strokeStyle = "#ffffff";
     context.lineWidth = 1;
-    context.strokeRect(left - 0.5, top - 0.5, crop.width * x + 1, crop.height * y + 1);
+    context.strokeRect(left - 0.5, top - 0.5, area.width * x + 1, area.height * y + 1);
   }
   if (view.hover && width > 300) {
     context.strokeStyle = "#ffd43b";
@@ -181,15 +180,16 @@ function describePatch() {
     parts.push("dropped: no token carries it any more");
   } else {
     let patches = 0;
-    const inFrames = new Set();
+    const inSteps = new Set();
     layer.token.forEach((other, i) => {
       if (other === token) {
         patches++;
-        inFrames.add(Math.floor(i / (layer.rows * layer.columns)));
+        inSteps.add(Math.floor(i / (layer.rows * layer.columns)));
       }
     });
     const through = layer.fused[index] && state === SHARED ? ", come in through a fused token" : "";
-    const others = patches === 1 ? "it alone" : `${patches} patches in ${inFrames.size} frame${inFrames.size > 1 ? "s" : ""}`;
+    const inFrames = inSteps.size * layer.tubelet_size;
+    const others = patches === 1 ? "it alone" : `${patches} patches in ${inFrames} frame${inFrames > 1 ? "s" : ""}`;
     parts.push(`${NAMES[state]}${through}: token ${token} carries ${others}`);
   }
   if (layer.score) parts.push(`score ${layer.score[index].toPrecision(3)}`);
@@ -227,7 +227,7 @@ function draw() {
 function available(layer, name) {
   if (name === "heat") return Boolean(layer.score);
   if (name === "edges") return layer.state.some((s) => s === FUSED || s === SHARED);
-  if (name === "outside") return !crop.covers_frame;
+  if (name === "outside") return !area.covers_frame;
   return layer.state.includes(NAMES.indexOf(name));
 }
 
@@ -293,7 +293,7 @@ const SWATCHES = { kept: "rgb(222,216,200)", fused: "rgb(146,80,240)", dropped: 
 const LABELS = {
   kept: "kept: a token of its own", fused: "fused into another token", dropped: "dropped",
   shared: "patches that share a token", edges: "lines between tokens", outside: "what the model does not see",
-  heat: "class-attention heat",
+  heat: "scores as heat",
 };
 const boxes = {};
 for (const name of Object.keys(KEYS)) {

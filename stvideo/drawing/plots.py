@@ -18,7 +18,7 @@ DPI = 130
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A figure of a size in inches that never touches matplotlib's global state."""
+    """Make a figure of a size in inches that never touches matplotlib's global state."""
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)  # type: ignore[union-attr, call-arg]
     FigureCanvasAgg(figure)
@@ -26,7 +26,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG, to a temporary name first."""
+    """Write a PNG, to a temporary name first; raises OSError."""
     with warnings.catch_warnings(), replacing(path) as temporary:
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # names in scripts that the font lacks
         figure.savefig(temporary, format="png")
@@ -41,7 +41,7 @@ def plot_timeline(
     classes: Sequence[str],
     top_k: int = 5,
 ) -> None:
-    """Which class is probable when: one row per class, time to the right, the darker the more probable.
+    """Plot which class is probable when: one row per class, time to the right, the darker the more probable.
 
     Args:
         starts: (W,) second at which each window takes over.

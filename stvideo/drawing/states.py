@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stvideo.core.errors import StvideoError
 from stvideo.core.tokens import Layer, TokenTrace
-from stvideo.drawing.colors import palette, token_colors
+from stvideo.drawing.colors import token_colors
 
 DROPPED, FUSED, KEPT, SHARED = 0, 1, 2, 3
-"""State of a patch: gone; alive only inside a fused token; a token of its own; inside a token that several
-patches share (a semantic token, a merged token)."""
+"""State of a patch: gone; alive only inside a fused token; a token of its own; inside a token that stands for
+several patches (a semantic token, a merged token)."""
 
 FUSED_COLOR = (146, 80, 240)  # violet: rare in natural pictures
 FEW_FUSED = 3  # up to so many fused tokens in a frame share one tint; more get a colour each
@@ -21,7 +21,7 @@ FEW_FUSED = 3  # up to so many fused tokens in a frame share one tint; more get 
 
 @dataclass(frozen=True)
 class LayerStates:
-    """One row of a picture.
+    """One row of a picture. T counts the time steps of the patch grid, each of ``tubelet_size`` frames.
 
     Attributes:
         layer: block number or ``"output"``.
@@ -32,6 +32,7 @@ class LayerStates:
         color: (T, H, W, 3) sRGB tint of fused and shared patches, 0 elsewhere.
         score: (T, H, W) float32, or None where the method has no scores.
         is_output: what the network ends with (the last reduction layer, if nothing changed after it).
+        tubelet_size: frames of the clip that a patch spans.
     """
 
     layer: Layer
@@ -42,6 +43,12 @@ class LayerStates:
     color: NDArray[np.uint8]
     score: NDArray[np.float32] | None
     is_output: bool
+    tubelet_size: int = 1
+
+    @property
+    def name(self) -> str:
+        """The layer as pictures call it."""
+        return "output" if self.layer == "output" else f"layer {self.layer}"
 
     @property
     def num_tokens(self) -> int:
@@ -57,87 +64,84 @@ class LayerStates:
         """Whether fewer tokens than patches are left."""
         return self.num_tokens < self.num_patches
 
-    def frame(self, index: int, num_frames: int) -> int:
-        """The frame of the patch grid that holds frame ``index`` of ``num_frames`` input frames.
+    @property
+    def count(self) -> str:
+        """How many tokens are left, and which share of the patches that is, for people."""
+        share = f" ({self.num_tokens / self.num_patches:.0%})" if self.reduces else ""
+        return f"{self.num_tokens:,} tokens{share}"
 
-        They differ for models whose patches span several frames.
+    def step_of(self, frame: int) -> int:
+        """Find the time step t of the patch grid that covers a frame of the clip.
+
+        Raises:
+            StvideoError: the grid ends before that frame.
         """
-        return index * self.token.shape[0] // num_frames
+        step = frame // self.tubelet_size
+        if not 0 <= step < len(self.token):
+            raise StvideoError(
+                f"frame {frame}: the trace covers {len(self.token)} x {self.tubelet_size} frames; give layer_states "
+                "the tubelet_size of the model"
+            )
+        return step
 
 
-def layer_states(trace: TokenTrace, clip: int = 0) -> list[LayerStates]:
-    """One `LayerStates` per entry of the trace, in the order of the layers.
+def layer_states(trace: TokenTrace, clip: int = 0, tubelet_size: int = 1) -> list[LayerStates]:
+    """Read one `LayerStates` per entry of the trace, in the order in which they were written.
 
     An ``"output"`` entry that equals the last reduction layer is left out; a dense model has that entry only.
     Colours are kept from layer to layer for tokens that carry the same patches.
+
+    Args:
+        trace: of a batch of clips.
+        clip: which of them.
+        tubelet_size: frames that a patch of the model spans (``model.tubelet_size``).
 
     Raises:
         StvideoError: the trace holds nothing, or not this clip.
     """
     if not trace.assign:
         raise StvideoError("token trace: it is empty; run the model with return_trace=True")
-    numbers = sorted(layer for layer in trace.assign if isinstance(layer, int))
-    names = sorted(layer for layer in trace.assign if isinstance(layer, str))
-    order: list[Layer] = [*numbers, *names]
-    batch = trace.assign[order[0]].shape[0]
+    batch = len(next(iter(trace.assign.values())))
     if not 0 <= clip < batch:
         raise StvideoError(f"token trace: it holds clips 0 to {batch - 1}, not clip {clip}")
     states: list[LayerStates] = []
-    colors_of: dict[bytes, int] = {}  # the patches of a token -> palette entry
-    for layer in order:
-        token = trace.assign[layer][clip].cpu().numpy()
+    palette_rows: dict[bytes, int] = {}
+    for layer, assign in trace.assign.items():
+        token = assign[clip].cpu().numpy()
         fused = trace.fused[layer][clip].cpu().numpy() if layer in trace.fused else np.zeros(token.shape, bool)
         score = trace.score[layer][clip].float().cpu().numpy() if layer in trace.score else None
         before = states[-1] if states else None
-        if layer == "output" and before is not None and _same(before, token, fused):
-            states[-1] = LayerStates(**{**before.__dict__, "is_output": True})
+        if layer == "output" and before and np.array_equal((before.token, before.fused), (token, fused)):
+            states[-1] = replace(before, is_output=True)
             continue
-        state = _classify(token, fused)
-        color = _color(token, fused, state, colors_of)
-        method = trace.method.get(layer, "")
-        states.append(LayerStates(layer, method, token, state, fused, color, score, layer == "output"))
+        state = _classify(token, fused, _guess_semantic(token, fused))
+        color = _tint(token, state, palette_rows)
+        method, is_output = trace.method.get(layer, ""), layer == "output"
+        states.append(LayerStates(layer, method, token, state, fused, color, score, is_output, tubelet_size))
     return states
 
 
-def _same(before: LayerStates, token: NDArray[np.int64], fused: NDArray[np.bool_]) -> bool:
-    return np.array_equal(before.token, token) and np.array_equal(before.fused, fused)
-
-
-def _classify(token: NDArray[np.int64], fused: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """State of every patch, from how many patches its token carries and whether they are fused."""
+def _classify(token: NDArray[np.int64], fused: NDArray[np.bool_], semantic: bool) -> NDArray[np.uint8]:
+    """State of every patch. In a semantic layer every token stands for a region, were it of a single patch."""
     alive = token >= 0
     _, inverse, counts = np.unique(token, return_inverse=True, return_counts=True)
     inverse = inverse.reshape(token.shape)
-    shared = alive & (counts[inverse] > 1)
-    only_fused = np.bincount(inverse.ravel(), weights=(~fused).ravel()) == 0
-    # Where most patches share their token (a semantic layer), a token of one patch is a semantic token as well,
-    # and so is one that took in fused patches only.
-    unfused = alive & ~fused
-    semantic = unfused.any() and shared[unfused].mean() >= 0.5
-    if semantic:
-        shared = alive
-    else:
-        shared &= ~only_fused[inverse]
-    state = np.full(token.shape, KEPT, dtype=np.uint8)
-    state[shared] = SHARED
-    state[alive & fused & ~shared] = FUSED
-    state[~alive] = DROPPED
-    return state
+    has_unfused = np.bincount(inverse.ravel(), weights=~fused.ravel()) > 0
+    shared = alive & (semantic | ((counts > 1) & has_unfused)[inverse])
+    return np.select([~alive, shared, fused], [DROPPED, SHARED, FUSED], KEPT).astype(np.uint8)
 
 
-def _color(
-    token: NDArray[np.int64], fused: NDArray[np.bool_], state: NDArray[np.uint8], colors_of: dict[bytes, int]
-) -> NDArray[np.uint8]:
-    """Tint of every patch; ``colors_of`` brings the colours of earlier layers and takes those of this one."""
-    color = np.zeros((*token.shape, 3), dtype=np.uint8)
-    color[state == FUSED] = FUSED_COLOR
-    tinted = state == SHARED
-    if max(len(np.unique(frame[where])) for frame, where in zip(token, state == FUSED, strict=True)) > FEW_FUSED:
-        tinted = tinted | (state == FUSED)
-    wanted = np.where(tinted, token, -1)
-    members = {int(t): np.flatnonzero(token == t).tobytes() for t in np.unique(wanted) if t >= 0}
-    given = {t: colors_of[patches] for t, patches in members.items() if patches in colors_of}
-    for t, entry in token_colors(wanted, given).items():
-        color[wanted == t] = palette()[entry]
-        colors_of[members[t]] = entry
+def _guess_semantic(token: NDArray[np.int64], fused: NDArray[np.bool_]) -> bool:
+    _, inverse, counts = np.unique(token, return_inverse=True, return_counts=True)
+    unfused = (token >= 0) & ~fused
+    return bool(unfused.any() and (counts[inverse.reshape(token.shape)] > 1)[unfused].mean() >= 0.5)
+
+
+def _tint(token: NDArray[np.int64], state: NDArray[np.uint8], palette_rows: dict[bytes, int]) -> NDArray[np.uint8]:
+    """(T, H, W, 3) colour of fused and shared patches; see `token_colors` for ``palette_rows``."""
+    fused = state == FUSED
+    many = max(len(np.unique(frame[where])) for frame, where in zip(token, fused, strict=True)) > FEW_FUSED
+    color = token_colors(np.where((state == SHARED) | (fused & many), token, -1), palette_rows)
+    if not many:
+        color[fused] = FUSED_COLOR
     return color

@@ -12,9 +12,8 @@ from stvideo.core.errors import StvideoError
 from stvideo.data.video.decode import UnreadableVideo, open_video
 from stvideo.drawing.confusion import (
     confusion_matrix,
-    draw_class_rows,
+    plot_class_rows,
     plot_confusion,
-    save_picture,
     worst_class_rows,
 )
 
@@ -60,7 +59,7 @@ def write_evaluation_pictures(
         plot_confusion(confusion, matrix, classes, title)
         rows = worst_class_rows(scores, truth, classes, middle_frame)
         if rows:
-            save_picture(draw_class_rows(rows, f"Worst classes: {title}" if title else "Worst classes"), worst)
+            plot_class_rows(worst, rows, f"Worst classes: {title}" if title else "Worst classes")
             written.append(worst)
         else:
             worst.unlink(missing_ok=True)  # of an earlier, worse evaluation

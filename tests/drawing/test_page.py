@@ -9,15 +9,16 @@ import pytest
 import torch
 
 from stvideo.core.tokens import TokenTrace
-from stvideo.drawing.geometry import Crop
+from stvideo.drawing.geometry import PatchArea
 from stvideo.drawing.overlay import paint
-from stvideo.drawing.page import draw_page, save_page
+from stvideo.drawing.page import draw_page
 from stvideo.drawing.states import LayerStates, layer_states
 from tests.browser import Browser
+from tests.painted_videos import patch_box
 from tests.token_traces import CPU, dense_trace, keep_trace, semantic_trace
 
 WIDTH, HEIGHT, GRID = 320, 240, 4
-CROP = Crop(40, 0, 240, 240, WIDTH, HEIGHT)
+CROP = PatchArea(40, 0, 240, 240, WIDTH, HEIGHT)
 PLACE = (2, 1, 3)  # frame, row, column of the only kept patch
 
 
@@ -47,7 +48,7 @@ def two_layers() -> list[LayerStates]:
 
 def show(browser: Browser, tmp_path, states, frames=None, **options) -> None:
     page = draw_page(gray_frames() if frames is None else frames, states, CROP, "clip.mp4", **options)
-    save_page(page, tmp_path / "page.html")
+    (tmp_path / "page.html").write_text(page, encoding="utf-8")
     browser.open(tmp_path / "page.html")
 
 
@@ -63,7 +64,7 @@ def canvas(browser: Browser) -> np.ndarray:
 
 
 def patch_center(picture: np.ndarray, row: int, column: int) -> np.ndarray:
-    left, top, right, bottom = CROP.scaled(picture.shape[1], picture.shape[0]).patch_box(row, column, GRID, GRID)
+    left, top, right, bottom = patch_box(CROP.scaled(picture.shape[1], picture.shape[0]), row, column, GRID, GRID)
     return picture[int((top + bottom) / 2), int((left + right) / 2)]
 
 
@@ -71,7 +72,7 @@ def point_at(browser: Browser, row: int, column: int, click: bool = False) -> No
     left, top, width, height = browser.run(
         "const r = document.getElementById('frame').getBoundingClientRect(); return [r.left, r.top, r.width, r.height]"
     )
-    box = CROP.scaled(WIDTH, HEIGHT).patch_box(row, column, GRID, GRID)
+    box = patch_box(CROP.scaled(WIDTH, HEIGHT), row, column, GRID, GRID)
     x, y = (box[0] + box[2]) / 2 / WIDTH, (box[1] + box[3]) / 2 / HEIGHT
     browser.point(left + width * x, top + height * y, click)
 
@@ -189,7 +190,7 @@ def test_nothing_is_fetched_and_no_name_can_break_out(browser, tmp_path):
     name = "</script><img src=x onerror=\"document.title='hacked'\"> @DATA@ @JS@"
     browser.requests()
     page = draw_page(gray_frames(), two_layers(), CROP, name, name, [(name, 0.5)], [name] * 4)
-    save_page(page, tmp_path / "page.html")
+    (tmp_path / "page.html").write_text(page, encoding="utf-8")
     browser.open(tmp_path / "page.html")
     assert browser.text("h1") == name and browser.run("return document.title") == name
     assert browser.run("return document.images.length") == 0
@@ -198,27 +199,26 @@ def test_nothing_is_fetched_and_no_name_can_break_out(browser, tmp_path):
     assert not browser.console()
 
 
-def test_the_data_in_the_page_is_the_trace(tmp_path):
+def test_the_data_in_the_page_is_the_trace():
     """Without a browser: every token, state and score is there, and the page names no address."""
     states = two_layers()
     page = draw_page(gray_frames(), states, CROP, "x", predictions=[("a", 0.75)])
     data = json.loads(re.search(r'<script id="data" type="application/json">(.*?)</script>', page, re.S)[1])
     for layer, row in zip(data["layers"], states, strict=True):
-        shape = (layer["frames"], layer["rows"], layer["columns"])
+        shape = (-1, layer["rows"], layer["columns"])
+        assert layer["step_of_frame"] == [0, 1, 2, 3]
         assert np.array_equal(np.reshape(layer["token"], shape), row.token)
         assert np.array_equal(np.reshape(layer["state"], shape), row.state)
         assert np.array_equal(np.array(layer["palette"])[layer["color"]].reshape(*shape, 3), row.color)
         assert (layer["score"] is None) == (row.score is None)
     assert data["predictions"] == [["a", 0.75]]
     assert not re.search(r"https?://|@import|url\(", page)
-    save_page(page, tmp_path / "page.html")
-    assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
 
 
 def test_tiny_grids_and_patches_that_span_frames(browser, tmp_path):
     trace = TokenTrace.start(1, (2, 1, 1), CPU)
     trace.record(0, "evit", torch.tensor([[0, -1]]))
-    show(browser, tmp_path, layer_states(trace.finish()))
+    show(browser, tmp_path, layer_states(trace.finish(), tubelet_size=2))
     lit = []
     for _ in range(4):
         lit.append(int(canvas(browser)[HEIGHT // 2, WIDTH // 2].max()) > 100)
