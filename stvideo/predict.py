@@ -27,19 +27,14 @@ Exit status: 0, 1 if some of several videos failed, 2 for a mistake.
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
-from typing import Any
 
 from stvideo.core.errors import StvideoError, nearest
-from stvideo.core.messages import in_one_line
 from stvideo.data.clips.protocols import find_protocol
-from stvideo.data.video.decode import open_video, seconds_at
-from stvideo.drawing.bars import text_bars
+from stvideo.inference.classify import print_classes, print_written
 from stvideo.inference.features import FEATURES, FORMATS, save_features
 from stvideo.inference.inputs import collect_videos, for_each, output_folder, output_names
-from stvideo.inference.predictor import Predictor, load_predictor
+from stvideo.inference.predictor import load_predictor
 from stvideo.inference.streaming import is_stream, watch
 from stvideo.inference.timeline import save_timeline
 from stvideo.settings import cli
@@ -49,24 +44,27 @@ FLAGS = ("--json", "--timeline")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command. Returns its exit status."""
+    """Run the command. Returns its exit status."""
     positional, overrides = cli.split_arguments(argv, __doc__ or "", FLAGS)
-    flags = [text for text in positional if text in FLAGS]
     arguments = [text for text in positional if text not in FLAGS]
-    as_json, timeline = "--json" in flags, "--timeline" in flags
-    streams = [text for text in arguments if is_stream(text)]
-    if streams:
-        return _watch(arguments, overrides, as_json, timeline)
-    videos = collect_videos(arguments, "predict")
+    as_json, timeline = "--json" in positional, "--timeline" in positional
+    stream = next(filter(is_stream, arguments), None)
+    videos = [] if stream else collect_videos(arguments, "predict")
+    if stream and len(arguments) > 1:
+        raise StvideoError(f"{stream}: a camera or stream is watched alone, without other videos")
     predictor = load_predictor(overrides)
     settings = predictor.config.predict
     check_settings(settings)
-    find_protocol(settings.views).check_sampling(predictor.data.sampling, "predict.views")
+    find_protocol(settings.views).check_sampling(predictor.preprocessing.sampling, "predict.views")
+    if stream:
+        if timeline or settings.features:
+            raise StvideoError(f"{stream}: a stream has no end; --timeline and predict.features= need a file")
+        watch(stream, predictor, as_json)
+        return 0
     if not timeline and not settings.features:
-        return for_each(videos, lambda video: predict(video, predictor, as_json), "predicted", predictor.config)
+        return for_each(videos, lambda video: print_classes(video, predictor, as_json), "predicted", predictor.config)
 
-    what = "--timeline" if timeline else "predict.features="
-    folder = output_folder(overrides, f"{what} writes files")
+    folder = output_folder(overrides, f"{'--timeline' if timeline else 'predict.features='} writes files")
     names = output_names(videos)
 
     def write(video: Path) -> None:
@@ -74,45 +72,13 @@ def main(argv: list[str] | None = None) -> int:
             written = save_features(video, predictor, folder, names[video], per_window=timeline)
         else:
             written = save_timeline(video, predictor, folder, names[video])
-        report(video, written, as_json)
+        print_written(video, written, as_json)
 
     return for_each(videos, write, "done", predictor.config)
 
 
-def predict(path: Path, predictor: Predictor, as_json: bool) -> None:
-    """Print the most probable classes of one video; raises `StvideoError` if it cannot be read."""
-    views = predictor.config.predict.views
-    with open_video(path, predictor.data.decoder, predictor.data.timeout) as video:
-        duration = float(seconds_at(video, [video.num_frames])[0])
-        short = predictor.repeats(video.info)
-        scores = predictor.score(video, views)
-    best = predictor.top(scores, predictor.config.top_k)
-    if as_json:
-        print(json.dumps({"video": str(path), "seconds": round(duration, 3), "views": views, "top": as_dicts(best)}))
-    else:
-        note = ", shorter than a clip: frames repeat" if short else ""
-        print(f"{in_one_line(path)}  ({duration:.1f} s, {views} views{note})")
-        for line in text_bars(best, encoding=sys.stdout.encoding):
-            print(f"  {line}")
-    sys.stdout.flush()
-
-
-def as_dicts(predictions: list[tuple[str, float]]) -> list[dict[str, Any]]:
-    """Class names and probabilities for JSON, best first."""
-    return [{"class": name, "probability": round(probability, 6)} for name, probability in predictions]
-
-
-def report(video: Path, written: list[Path], as_json: bool) -> None:
-    """Say which files came of a video."""
-    if as_json:
-        print(json.dumps({"video": str(video), "written": [str(p) for p in written]}), flush=True)
-    else:
-        print(f"{in_one_line(video)} -> {', '.join(map(in_one_line, written))}", flush=True)
-
-
 def check_settings(settings: PredictConfig) -> None:
-    """Raises `StvideoError` for a value that cannot be meant."""
-    find_protocol(settings.views)
+    """Raise `StvideoError` for a value that cannot be meant."""
     for key in ("window_seconds", "hop_seconds"):
         value = getattr(settings, key)
         if value is not None and not 0 < value < float("inf"):
@@ -121,17 +87,6 @@ def check_settings(settings: PredictConfig) -> None:
         value = getattr(settings, key)
         if value is not None and value not in choices:
             raise StvideoError(f"predict.{key}={value}: choose {', '.join(choices)}{nearest(str(value), choices)}")
-
-
-def _watch(arguments: list[str], overrides: list[str], as_json: bool, timeline: bool) -> int:
-    if len(arguments) > 1:
-        raise StvideoError(f"{arguments[0]}: a camera or stream is watched alone, without other videos")
-    predictor = load_predictor(overrides)
-    check_settings(predictor.config.predict)
-    if timeline or predictor.config.predict.features:
-        raise StvideoError(f"{arguments[0]}: a stream has no end; --timeline and predict.features= need a file")
-    watch(arguments[0], predictor, as_json)
-    return 0
 
 
 if __name__ == "__main__":

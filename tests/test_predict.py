@@ -73,7 +73,7 @@ def test_json_equals_the_average_over_the_views_of_an_evaluation(clips, model, c
 
 
 def test_a_list_on_standard_input(clips, model, capsys, monkeypatch):
-    monkeypatch.setattr("sys.stdin", io.StringIO("clips/two words.mp4\nclips/one.mp4\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"clips/two words.mp4\nclips/one.mp4\n")))
     assert main(["-", f"checkpoint={model}", "--json", "predict.views=1x1"]) == 0
     found = json_lines(capsys.readouterr().out)
     assert [line["video"] for line in found] == ["clips/two words.mp4", "clips/one.mp4"]

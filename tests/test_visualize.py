@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from PIL import Image, ImageSequence
+from PIL import Image
 
 from stvideo.core.errors import StvideoError
 from stvideo.data.video.decode import probe
@@ -167,12 +167,8 @@ def test_videos_of_the_same_name_do_not_overwrite_each_other(tmp_path, brightest
 
 def test_only_the_wanted_files_are_written(tmp_path, brightest):
     video = write_video(tmp_path / "clip.mp4", painted_frames(8, 64, 48, (0, 1, 2)))
-    main([str(video), f"checkpoint={brightest}", f"output={tmp_path}/out", "visualize.outputs=[gif]"])
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["clip_tokens.gif"]
-    with Image.open(tmp_path / "out" / "clip_tokens.gif") as image:  # frame 0; 3 and 6 are alike and become one
-        frames = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(image)]
-    lit = [[tuple(p) for p in np.argwhere(patch_levels(f, center_crop(64, 48)) > 70)] for f in frames]
-    assert lit == [[(1, 2)], []]
+    main([str(video), f"checkpoint={brightest}", f"output={tmp_path}/out", "visualize.outputs=[png]"])
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["clip_tokens.png"]
 
 
 def test_the_page_shows_the_patch_where_the_sheet_does(tmp_path, brightest):
@@ -228,6 +224,8 @@ def test_the_others_go_on_when_one_fails(tmp_path, brightest, capsys):
         (["clip.mp4", "checkpoint=MODEL", "output=out", "visualize.max_clips=-1"], "max_clips=-1: must be at least 1"),
         (["clip.mp4", "checkpoint=MODEL", "output=out", "data.flip=true"], "data.flip: has no effect"),
         (["clip.mp4", "checkpoint=MODEL", "output=out", "visualize.outputs=[pgn]"], "did you mean 'png'"),
+        (["clip.mp4", "checkpoint=MODEL", "output=out", "visualize.outputs=[gif]"], "choose from png, mp4, html"),
+        (["clip.mp4", "checkpoint=MODEL", "output=out", "visualize.outputs=[]"], "choose from png, mp4, html"),
         (["*.avi", "checkpoint=MODEL", "output=out"], "no file matches"),
         (["empty", "checkpoint=MODEL", "output=out"], "no video file in this folder"),
     ],

@@ -7,17 +7,12 @@ from numpy.typing import NDArray
 
 # 12 hues at each of three lightnesses of OKLCH (Ottosson 2020), as strong as a screen can show them.
 HUES, LIGHTNESS, CHROMA = 12, (0.74, 0.87, 0.60), 0.15
-PALETTE = np.array(
-    [
-        list(bytes.fromhex(color))
-        for color in (
-            "fe77a6 fe816e f78c0f d0a501 9eba02 2dcb65 15c5ae 0cc0d7 3fb5fd 8ba6fe ba92fe eb78e3 "
-            "fdc2ca fdc6b3 fec98d f1d505 aaec57 29f9a8 23f2e9 8be3fe b5d8fd cbd0fe e5c6fe febde8 "
-            "da404f c75e0a a6760a 86860f 319906 0c9675 189197 0c8cb8 337aef 8264e7 b051c5 cd4390"
-        ).split()
-    ],
-    dtype=np.uint8,
-)
+_HEX = """
+fe77a6 fe816e f78c0f d0a501 9eba02 2dcb65 15c5ae 0cc0d7 3fb5fd 8ba6fe ba92fe eb78e3
+fdc2ca fdc6b3 fec98d f1d505 aaec57 29f9a8 23f2e9 8be3fe b5d8fd cbd0fe e5c6fe febde8
+da404f c75e0a a6760a 86860f 319906 0c9675 189197 0c8cb8 337aef 8264e7 b051c5 cd4390
+"""
+PALETTE = np.frombuffer(bytes.fromhex(_HEX), np.uint8).reshape(-1, 3)
 """(K, 3) sRGB colours to choose from."""
 
 

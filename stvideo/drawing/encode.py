@@ -11,7 +11,6 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from stvideo.core.errors import StvideoError
 from stvideo.core.files import replacing
 
 
@@ -31,23 +30,18 @@ def video_writer(
         StvideoError: the file cannot be written.
     """
     rate, down, right = Fraction(fps).limit_denominator(1001), height % 2, width % 2
-    try:
-        with (
-            replacing(path) as temporary,
-            av.open(temporary, "w", format="mp4", options={"movflags": "+faststart"}) as container,
-        ):
-            stream = container.add_stream("libx264", rate=rate if rate > 0 else Fraction(25))
-            stream.width, stream.height, stream.pix_fmt = width + right, height + down, "yuv420p"
-            stream.options = {"crf": "18", "preset": "veryfast"}
+    with replacing(path) as temporary:
+        try:
+            with av.open(temporary, "w", format="mp4", options={"movflags": "+faststart"}) as container:
+                stream = container.add_stream("libx264", rate=rate if rate > 0 else Fraction(25))
+                stream.width, stream.height, stream.pix_fmt = width + right, height + down, "yuv420p"
+                stream.options = {"crf": "18", "preset": "veryfast"}
 
-            def write(frame: NDArray[np.uint8]) -> None:
-                even = np.pad(frame, ((0, down), (0, right), (0, 0)), mode="edge")
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
+                def write(frame: NDArray[np.uint8]) -> None:
+                    even = np.pad(frame, ((0, down), (0, right), (0, 0)), mode="edge")
+                    container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
 
-            yield write
-            container.mux(stream.encode(None))
-    except StvideoError:
-        raise
-    except (OSError, ValueError) as error:  # PyAV's errors are one or the other
-        reason = getattr(error, "strerror", None) or error
-        raise StvideoError(f"{path}: cannot be written: {reason}") from None
+                yield write
+                container.mux(stream.encode(None))
+        except av.error.FFmpegError as error:  # some are no OSErrors
+            raise OSError(error.strerror or str(error)) from None

@@ -26,7 +26,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG, to a temporary name first; raises OSError."""
+    """Write a PNG, to a temporary name first; raises StvideoError."""
     with warnings.catch_warnings(), replacing(path) as temporary:
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # names in scripts that the font lacks
         figure.savefig(temporary, format="png")

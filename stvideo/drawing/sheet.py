@@ -14,7 +14,7 @@ from stvideo.core.files import replacing
 from stvideo.drawing.geometry import PatchArea, fit, spread
 from stvideo.drawing.overlay import DROPPED_LIGHT, FUSED_STRENGTH, OUTSIDE_GRAY, THROUGH_FUSED, paint
 from stvideo.drawing.states import DROPPED, FUSED, FUSED_COLOR, KEPT, SHARED, LayerStates
-from stvideo.drawing.text import INK, MUTED, font, write
+from stvideo.drawing.text import MUTED, font, write
 
 MARGIN, GAP = 28, 8
 LABEL_WIDTH, LABEL_SIZE = 176, 13
@@ -46,7 +46,7 @@ class Sheet:
     cells: list[list[tuple[int, int, int, int]]]
 
     def save(self, path: Path) -> None:
-        """Write a PNG, to a temporary name first; raises OSError."""
+        """Write a PNG, to a temporary name first; raises StvideoError."""
         with replacing(path) as temporary:
             Image.fromarray(self.image).save(temporary, format="PNG", optimize=True)
 
@@ -168,8 +168,8 @@ def _draw_label(draw: ImageDraw.ImageDraw, middle: float, layer: LayerStates | N
 def _legend(states: Sequence[LayerStates], area: PatchArea) -> list[tuple[list[Color], str]]:
     """Colours and what they mean; only of those that occur."""
     present = {int(state) for row in states for state in np.unique(row.state)}
-    every = [tuple(c) for row in states for c in np.unique(row.color[row.state == SHARED], axis=0).tolist()]
-    shared = [every[i] for i in spread(len(every), 4)] if every else []
+    every = np.unique(np.concatenate([row.color[row.state == SHARED] for row in states]), axis=0)
+    shared = [tuple(every[i].tolist()) for i in spread(len(every), 4)]
     tint = tuple(round(150 * (1 - FUSED_STRENGTH) + c * 0.75 * FUSED_STRENGTH) for c in FUSED_COLOR)
     meanings: dict[int, tuple[list[Color], str]] = {
         KEPT: ([(222, 216, 200)], "kept: a token of its own"),

@@ -85,7 +85,9 @@ class LayerStates:
         return step
 
 
-def layer_states(trace: TokenTrace, clip: int = 0, tubelet_size: int = 1) -> list[LayerStates]:
+def layer_states(
+    trace: TokenTrace, clip: int = 0, tubelet_size: int = 1, only: Layer | None = None
+) -> list[LayerStates]:
     """Read one `LayerStates` per entry of the trace, in the order in which they were written.
 
     An ``"output"`` entry that equals the last reduction layer is left out; a dense model has that entry only.
@@ -95,6 +97,7 @@ def layer_states(trace: TokenTrace, clip: int = 0, tubelet_size: int = 1) -> lis
         trace: of a batch of clips.
         clip: which of them.
         tubelet_size: frames that a patch of the model spans (``model.tubelet_size``).
+        only: the one entry to read, which then is left out in no case; None: all.
 
     Raises:
         StvideoError: the trace holds nothing, or not this clip.
@@ -106,8 +109,8 @@ def layer_states(trace: TokenTrace, clip: int = 0, tubelet_size: int = 1) -> lis
         raise StvideoError(f"token trace: it holds clips 0 to {batch - 1}, not clip {clip}")
     states: list[LayerStates] = []
     palette_rows: dict[bytes, int] = {}
-    for layer, assign in trace.assign.items():
-        token = assign[clip].cpu().numpy()
+    for layer in trace.assign if only is None else [only]:
+        token = trace.assign[layer][clip].cpu().numpy()
         fused = trace.fused[layer][clip].cpu().numpy() if layer in trace.fused else np.zeros(token.shape, bool)
         score = trace.score[layer][clip].float().cpu().numpy() if layer in trace.score else None
         before = states[-1] if states else None

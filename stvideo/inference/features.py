@@ -10,11 +10,9 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save
 from torch import Tensor
-from tqdm import tqdm
 
-from stvideo.core.errors import StvideoError
 from stvideo.core.files import replacing
-from stvideo.data.video.decode import Readable, open_video, seconds_at
+from stvideo.data.video.decode import Readable, seconds_at
 from stvideo.inference.predictor import Predictor
 from stvideo.inference.timeline import timeline_windows
 from stvideo.models.base import Backbone
@@ -33,40 +31,30 @@ def save_features(path: Path, predictor: Predictor, folder: Path, name: str, per
     Raises:
         StvideoError: the video cannot be read, the file not written, or the model has no such features.
     """
-    settings = predictor.config.predict
-    with open_video(path, predictor.data.decoder, predictor.data.timeout) as video:
-        arrays: dict[str, Any] = (
-            of_windows(video, predictor, path.name) if per_window else of_middle_clip(video, predictor)
-        )
-    target = folder / f"{name}_features.{settings.feature_format}"
-    try:
-        with replacing(target) as temporary:
-            if settings.feature_format == "npz":
-                with temporary.open("wb") as file:
-                    np.savez_compressed(file, **arrays)
-            else:  # not save_file, which has an error of its own for a full disk
-                temporary.write_bytes(save({key: np.ascontiguousarray(value) for key, value in arrays.items()}))
-    except OSError as error:
-        raise StvideoError(f"{target}: cannot be written: {error.strerror or error}") from None
+    file_format = predictor.config.predict.feature_format
+    with predictor.open(path) as video:
+        arrays = (of_windows if per_window else of_middle_clip)(video, predictor)
+    target = folder / f"{name}_features.{file_format}"
+    with replacing(target) as temporary, temporary.open("wb") as file:
+        if file_format == "npz":
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+        else:  # not save_file, which has an error of its own for a full disk
+            file.write(save({key: np.ascontiguousarray(value) for key, value in arrays.items()}))
     return [target]
 
 
 def of_middle_clip(video: Readable, predictor: Predictor) -> dict[str, NDArray[Any]]:
-    """Features of the one clip that stands for the whole video, and its ``frames`` (T,)."""
+    """Extract features of the one clip that stands for the whole video, with its ``frames`` (T,)."""
     indices = predictor.indices(video.info)
-    features = extract(
-        predictor.model, predictor.read_clip(video, indices), predictor.config.predict.features or "clip"
-    )
+    kind = predictor.config.predict.features or "clip"
+    features = extract(predictor.model, predictor.read_clip(video, indices), kind)
     return {**features, "frames": np.asarray(indices)}
 
 
-def of_windows(video: Readable, predictor: Predictor, name: str = "") -> dict[str, NDArray[Any]]:
-    """Features of every window of the timeline (W, ...), its ``frames`` (W, T) and ``seconds`` (W, 2)."""
+def of_windows(video: Readable, predictor: Predictor) -> dict[str, NDArray[Any]]:
+    """Extract features of every window of the timeline (W, ...), with its ``frames`` (W, T) and ``seconds`` (W, 2)."""
     windows, kind = timeline_windows(predictor, video.info), predictor.config.predict.features or "clip"
-    parts = [
-        extract(predictor.model, predictor.read_clip(video, window.indices), kind)
-        for window in tqdm(windows, unit="window", desc=name, leave=False, disable=None)
-    ]
+    parts = [extract(predictor.model, clip, kind) for clip in predictor.read_windows(video, windows)]
     return {
         **{key: np.stack([part[key] for part in parts]) for key in parts[0]},
         "frames": np.stack([window.indices for window in windows]),
@@ -76,7 +64,7 @@ def of_windows(video: Readable, predictor: Predictor, name: str = "") -> dict[st
 
 @torch.inference_mode()
 def extract(model: Backbone, clip: Tensor, kind: str) -> dict[str, NDArray[Any]]:
-    """Features of one clip (1, 3, T, S, S).
+    """Extract features of one clip (1, 3, T, S, S).
 
     Those of tokens come after the network's last norm; a network of stages (Swin) gives the tokens of the stage whose
     patches its trace follows, before any norm.
@@ -89,7 +77,9 @@ def extract(model: Backbone, clip: Tensor, kind: str) -> dict[str, NDArray[Any]]
             ``map``: ``feature`` (T, H, W, C), each patch with the feature of the token that carries it, 0 if dropped,
             and ``assign`` as above. After a recovery every patch has its own.
     """
-    rows, assign, feature = _tokens(model, clip)
+    every_row, trace, features = model.token_features(clip)
+    rows, feature = every_row[0].float().cpu().numpy(), features[0].float().cpu().numpy()
+    assign = trace.assign["output"][0].cpu().numpy()
     if kind == "clip":
         return {"feature": feature}
     if kind == "token":
@@ -100,10 +90,3 @@ def extract(model: Backbone, clip: Tensor, kind: str) -> dict[str, NDArray[Any]]
         return {"feature": full, "assign": assign}
     count = alive.sum(axis=(1, 2))[:, None].astype(np.float32)
     return {"feature": full.sum(axis=(1, 2)) / np.maximum(count, 1)}
-
-
-def _tokens(model: Backbone, clip: Tensor) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
-    """Tokens (N, C), the row that carries each patch (T, H, W), and the feature of the clip (C,)."""
-    rows, trace, feature = model.token_features(clip)
-    assign = trace.assign["output"][0].cpu().numpy()
-    return rows[0].float().cpu().numpy(), assign, feature[0].float().cpu().numpy()

@@ -1,4 +1,4 @@
-"""Which videos a command was given: files, folders, patterns, or ``-`` for a list on standard input."""
+"""Which videos a command was given, and what the files that come of them are called."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import glob
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from io import TextIOWrapper
+from collections.abc import Callable, Sequence
 from itertools import chain, count
 from pathlib import Path
 
 from stvideo.core.errors import StvideoError
-from stvideo.core.files import exists
 from stvideo.core.messages import logger, print_line
 from stvideo.core.out_of_memory import explained
 from stvideo.data.video.images import IMAGE_SUFFIXES
@@ -28,8 +26,8 @@ VIDEO_SUFFIXES = frozenset([
 LONGEST_STEM, LONGEST_FOLDER = 140, 60  # bytes of these in an output's name; file systems take names of 255
 
 
-def collect_videos(arguments: Sequence[str], command: str, stdin: Iterable[str] | None = None) -> list[Path]:
-    """The video files that the arguments stand for, in their order, each once.
+def collect_videos(arguments: Sequence[str], command: str) -> list[Path]:
+    """List the video files that the arguments stand for, in their order, each once.
 
     A folder stands for the video files anywhere inside it, a pattern (``*``, ``?``, ``**``) for what it matches, ``-``
     for one path per line of standard input. A file is taken whatever its name; whether it exists and is a video shows
@@ -43,38 +41,25 @@ def collect_videos(arguments: Sequence[str], command: str, stdin: Iterable[str] 
             f"no video given; example: python -m stvideo.{command} video.mp4 checkpoint=runs/x"
             " (files, folders, patterns, or - for a list on standard input)"
         )
-    found: list[Path] = []
-    for argument in arguments:
-        path = Path(argument)
-        if argument == "-":
-            lines = _standard_input() if stdin is None else [line.strip() for line in stdin]
-            more = [Path(line) for line in lines if line]
-            if not more:
-                raise StvideoError("standard input: no video path in it; '-' reads one path per line")
-        elif exists(argument) and path.is_dir():
-            more = _videos_in(path)
-            if not more:
-                raise StvideoError(f"{path}: no video file in this folder")
-        elif not exists(argument) and glob.has_magic(argument):
-            matches = [Path(match) for match in sorted(glob.glob(argument, recursive=True))]  # noqa: PTH207 (takes absolute patterns)
-            more = [video for match in matches for video in (_videos_in(match) if match.is_dir() else [match])]
-            if not more:
-                raise StvideoError(f"{argument}: no file matches this pattern")
-        else:
-            more = [path]
-        found += more
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(video for argument in arguments for video in _videos_of(argument)))
 
 
-def _standard_input() -> list[str]:
-    """Its lines as names of files, in whatever bytes.
-
-    Names may also be divided by null bytes, as ``find -print0`` does, and then hold line ends.
-    """
-    content = sys.stdin.buffer.read() if isinstance(sys.stdin, TextIOWrapper) else sys.stdin.read().encode()
-    if b"\0" in content:
-        return [os.fsdecode(name) for name in content.split(b"\0")]
-    return [os.fsdecode(line).strip() for line in content.splitlines()]
+def _videos_of(argument: str) -> list[Path]:
+    path = Path(argument)
+    if argument == "-":
+        lines = [os.fsdecode(line).strip() for line in sys.stdin.buffer]  # file names in whatever bytes
+        found, missing = [Path(line) for line in lines if line], "standard input: no video path in it"
+    elif path.is_dir():
+        found, missing = _videos_in(path), f"{path}: no video file in this folder"
+    elif glob.has_magic(argument) and not path.exists():
+        matches = map(Path, sorted(glob.glob(argument, recursive=True)))  # noqa: PTH207 (takes absolute patterns)
+        found = [video for match in matches for video in (_videos_in(match) if match.is_dir() else [match])]
+        missing = f"{argument}: no file matches this pattern"
+    else:
+        return [path]
+    if not found:
+        raise StvideoError(missing)
+    return found
 
 
 def _videos_in(folder: Path) -> list[Path]:
@@ -85,11 +70,13 @@ def _videos_in(folder: Path) -> list[Path]:
 
 
 def for_each(videos: Sequence[Path], work: Callable[[Path], None], done: str, config: Config) -> int:
-    """Call ``work`` on every video; one that fails is told in one line and the others go on.
+    """Call ``work`` on every video; the error of one is printed and the others go on.
 
     Args:
-        config: what ``work`` goes by, to say what to change when memory is full.
+        videos: files to work on.
+        work: raises `StvideoError` where it fails.
         done: what has happened to the videos that worked, for the summary, e.g. ``"predicted"``.
+        config: what ``work`` goes by, to say what to change when memory is full.
 
     Returns:
         Exit status: 0, or 1 if some of several videos failed.
@@ -114,30 +101,30 @@ def for_each(videos: Sequence[Path], work: Callable[[Path], None], done: str, co
 
 
 def output_folder(overrides: Sequence[str], purpose: str) -> Path:
-    """The folder of ``output=`` on the command line, made if needed.
+    """Make the folder of ``output=`` on the command line, if needed.
 
     Args:
-        purpose: what needs it, for the message.
+        overrides: the command line's ``key=value``; a configuration's default does not count.
+        purpose: what needs the folder, for the message.
 
     Raises:
         StvideoError: it is not given, or cannot be written to.
     """
-    given = [text.split("=", 1)[1] for text in overrides if text.startswith("output=")]
+    given = [text.removeprefix("output=") for text in overrides if text.startswith("output=")]
     if not given or not given[-1]:
         raise StvideoError(f"output= is missing: {purpose}; name the folder that they go to, e.g. output=results")
     folder = Path(given[-1])
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
+        if not os.access(folder, os.W_OK):
+            raise PermissionError("permission denied")
     except OSError as error:
         raise StvideoError(f"output={folder}: cannot write to this folder: {error.strerror or error}") from None
     return folder
 
 
 def output_names(videos: Sequence[Path]) -> dict[Path, str]:
-    """A name for the outputs of each video: its own without suffix, with its folder where several are called alike."""
+    """Name the outputs of each video: its own name without suffix, with its folder where several are called alike."""
     alike = Counter(_stem(video).lower() for video in videos)
     names: dict[Path, str] = {}
     taken: set[str] = set()
@@ -155,5 +142,5 @@ def _stem(video: Path) -> str:
 
 
 def _shortened(name: str, most: int) -> str:
-    """As much of ``name`` as ``most`` bytes hold."""
-    return os.fsencode(name)[:most].decode(errors="ignore") if len(os.fsencode(name)) > most else name
+    """As much of ``name`` as ``most`` bytes hold, without bytes that are no characters."""
+    return os.fsencode(name)[:most].decode(errors="ignore")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from tqdm import tqdm
 
 from stvideo.core.errors import StvideoError
 from stvideo.core.messages import logger
@@ -16,10 +20,10 @@ from stvideo.data.clips.preprocessing import Preprocessing
 from stvideo.data.clips.reading import ClipReading
 from stvideo.data.clips.sampling import parse_views, segment_indices, stride_indices
 from stvideo.data.clips.transforms import TestTransform, normalize, view_crop
-from stvideo.data.video.decode import Readable, VideoInfo
-from stvideo.drawing.geometry import Crop
+from stvideo.data.video.decode import Readable, VideoInfo, open_video
+from stvideo.drawing.geometry import PatchArea
 from stvideo.models.base import Backbone
-from stvideo.settings.config import Config, DataConfig
+from stvideo.settings.config import Config
 from stvideo.training.checks import check_config
 from stvideo.weights.restore import restore
 
@@ -45,7 +49,7 @@ class Window:
     end: float
 
     def nearest(self, frame: int) -> int:
-        """Position in the clip of the sampled frame that is nearest to ``frame`` of the video."""
+        """Find the position in the clip of the sampled frame that is nearest to ``frame`` of the video."""
         return int(np.abs(self.indices - frame).argmin())
 
 
@@ -57,37 +61,42 @@ class Predictor:
         model: in evaluation mode, on ``device``.
         name: of the model, for people.
         classes: names in the order of the outputs.
-        data: how a clip is read.
         config: every setting, the command line's over the checkpoint's.
+        device: where the model is.
     """
 
     model: Backbone
     name: str
     classes: list[str]
-    data: DataConfig
     config: Config
     device: torch.device
 
     def __post_init__(self) -> None:
-        self.reading = ClipReading.from_config(self.data)
+        self.reading = ClipReading.from_config(self.config.data)
+        self.preprocessing = self.reading.preprocessing
+
+    def open(self, path: Path) -> Readable:
+        """Open a video with the decoder of the settings, as a context manager; raises `StvideoError`."""
+        return open_video(path, self.reading.decoder, self.reading.timeout)
 
     def indices(self, info: VideoInfo) -> NDArray[np.int64]:
-        """Frames of the one clip that stands for the whole video, (T,), as in a one-clip evaluation."""
-        return self.reading.preprocessing.indices(info.num_frames, info.fps)
+        """Choose the frames of the one clip that stands for the whole video, (T,), as a one-clip evaluation does."""
+        return self.preprocessing.indices(info.num_frames, info.fps)
 
     def repeats(self, info: VideoInfo) -> bool:
         """Whether the video is too short for a clip, so that its last frame is repeated."""
-        needed = self.data.num_frames if self.data.sampling == "segment" else int(self.span(info))
-        return info.num_frames < needed
+        by_segments = self.preprocessing.sampling == "segment"
+        return info.num_frames < (self.preprocessing.num_frames if by_segments else int(self.span(info)))
 
     def span(self, info: VideoInfo) -> float:
-        """How many frames of the video one clip reaches over."""
-        if self.data.sampling == "segment":
+        """Count the frames of the video that one clip reaches over."""
+        how = self.preprocessing
+        if how.sampling == "segment":
             return float(info.num_frames)
-        return self.data.stride * self.data.num_frames * info.fps / self.data.target_fps
+        return how.stride * how.num_frames * info.fps / how.target_fps
 
     def windows(self, info: VideoInfo, hop: float | None = None, length: float | None = None) -> list[Window]:
-        """Clips that follow each other and cover the whole video; the last one ends with the video.
+        """Divide a video into clips that follow each other and cover all of it; the last one ends with the video.
 
         Args:
             hop: frames from one window's start to the next; None: the length. With a shorter hop a frame belongs to
@@ -95,7 +104,7 @@ class Predictor:
             length: frames in a window; None: the span of a clip, which the model was trained on (for segment
                 sampling the whole video, hence one window).
         """
-        data, total = self.data, info.num_frames
+        how, total = self.preprocessing, info.num_frames
         span = min(max(length or self.span(info), 1.0), max(total, self.span(info)))
         last_start = max(total - span, 0.0)
         hop = max(hop or span, 1.0)
@@ -105,29 +114,34 @@ class Predictor:
         borders = [0, *(round(min(i * hop, total)) for i in range(1, count)), total]
         windows = []
         for start, first, stop in zip(starts, borders[:-1], borders[1:], strict=True):
-            if data.sampling == "segment":
+            if how.sampling == "segment":
                 begin = min(int(start), total - 1)
-                taken = begin + segment_indices(max(1, min(round(span), total - begin)), data.num_frames)
+                taken = begin + segment_indices(max(1, min(round(span), total - begin)), how.num_frames)
             else:
                 position = start / last_start if last_start else 0.0
-                stride = span / data.num_frames * data.target_fps / info.fps
-                taken = stride_indices(total, info.fps, data.num_frames, stride, data.target_fps, position)
+                stride = span / how.num_frames * how.target_fps / info.fps
+                taken = stride_indices(total, info.fps, how.num_frames, stride, how.target_fps, position)
             if stop > first:
                 windows.append(Window(first, stop, taken, start, start + span))
         return windows
 
     def read_clip(self, video: Readable, indices: NDArray[np.int64]) -> Tensor:
-        """Frames of an opened video as the model takes them: (1, 3, T, S, S), normalised, the centre crop."""
+        """Read frames of an opened video as the model takes them: (1, 3, T, S, S), normalised, the centre crop."""
         return self.prepare(self.reading.test_frames(video, indices))
 
+    def read_windows(self, video: Readable, windows: Sequence[Window]) -> Iterator[Tensor]:
+        """Read the clip of each window in turn, with a progress bar."""
+        for window in tqdm(windows, unit="window", desc=video.path.name, leave=False, disable=None):
+            yield self.read_clip(video, window.indices)
+
     def prepare(self, frames: Tensor, crop: int = 0, num_crops: int = 1) -> Tensor:
-        """Frames (T, H, W, 3) uint8 of any size, in the model's colour order, as the model takes them."""
-        share = self.reading.preprocessing.test_share
-        clip = TestTransform(self.data.img_size, num_crops, share)(frames, crop)[None].to(self.device)
-        return normalize(clip, self.data.mean, self.data.std)
+        """Crop, scale and normalise frames (T, H, W, 3) uint8 of any size, in the model's colour order."""
+        how = self.preprocessing
+        clip = TestTransform(how.square_size, num_crops, how.test_share)(frames, crop)[None].to(self.device)
+        return normalize(clip, how.mean, how.std)
 
     def score(self, video: Readable, views: str) -> NDArray[np.float32]:
-        """Class probabilities (K,) of a video, averaged over ``views`` (clips x crops) as an evaluation does."""
+        """Average class probabilities (K,) over the ``views`` (clips x crops) of a video, as an evaluation does."""
         num_clips, num_crops = parse_views(views)
         total = np.zeros(len(self.classes), np.float64)
         for clip in range(num_clips):
@@ -139,25 +153,30 @@ class Predictor:
 
     @torch.inference_mode()
     def run(self, clip: Tensor) -> tuple[NDArray[np.float32], TokenTrace]:
-        """Class probabilities (K,) of one clip, and where its patches went."""
+        """Compute the class probabilities (K,) of one clip, and record where its patches went."""
         logits, trace = self.model(clip, return_trace=True)
         if not logits.isfinite().all():
             raise StvideoError("the model's scores are not finite; its weights have diverged")
         return logits[0].float().softmax(-1).cpu().numpy(), trace
 
     def top(self, probabilities: NDArray[np.float32], count: int) -> list[tuple[str, float]]:
-        """The ``count`` most probable classes with their probabilities, best first."""
+        """Rank the ``count`` most probable classes with their probabilities, best first."""
         best = np.argsort(-probabilities, kind="stable")[: max(count, 0)]
         return [(self.classes[i], float(probabilities[i])) for i in best]
 
-    def crop(self, width: int, height: int) -> Crop:
-        """Where the patch grid lies on a frame of the video, in pixels."""
-        box = view_crop(height, width, 0, 1, self.reading.preprocessing.test_share)
-        return Crop(box.left, box.top, box.width, box.height, width, height)
+    def area(self, info: VideoInfo) -> PatchArea:
+        """Find where the patch grid lies on a frame of the video, in pixels."""
+        box = view_crop(info.height, info.width, 0, 1, self.preprocessing.test_share)
+        return PatchArea(box.left, box.top, box.width, box.height, info.width, info.height)
+
+
+def as_dicts(predictions: Sequence[tuple[str, float]]) -> list[dict[str, Any]]:
+    """Turn class names and probabilities into what JSON files hold of them."""
+    return [{"class": name, "probability": round(probability, 6)} for name, probability in predictions]
 
 
 def load_predictor(overrides: list[str]) -> Predictor:
-    """The model of ``checkpoint=`` with its own preprocessing, changed by the command line (which warns).
+    """Load the model of ``checkpoint=`` with its own preprocessing, changed by the command line (which warns).
 
     Raises:
         StvideoError: no checkpoint, a damaged one, or a setting that only training has.
@@ -186,4 +205,4 @@ def load_predictor(overrides: list[str]) -> Predictor:
     if len(classes) != outputs:
         raise StvideoError(f"{restored.path}: it names {len(classes)} classes, but its head has {outputs}")
     name = str(metadata.get("model", {}).get("name", type(model).__name__))
-    return Predictor(model, name, classes, config.data, config, device)
+    return Predictor(model, name, classes, config, device)

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from stvideo.core.errors import StvideoError
 from stvideo.core.messages import logger
 from stvideo.data.video.display import Display, quarter_turns
-from stvideo.inference.predictor import Predictor
+from stvideo.inference.predictor import Predictor, as_dicts
 
 CAMERA, STREAM = "camera:", "stream:"
 CAMERA_FORMATS = {"linux": ("v4l2", "/dev/video"), "darwin": ("avfoundation", ""), "win32": ("dshow", "video=")}
 SEGMENT_SECONDS = 4.0  # what a model that samples whole videos is shown of a stream, unless predict.window_seconds says
 LATE = 0.25  # seconds behind the stream's own clock after which a frame is dropped undecoded into pixels
-OPEN_TIMEOUT, READ_TIMEOUT = 10.0, 10.0  # seconds
+TIMEOUTS = (10.0, 10.0)  # seconds to open and to read
 
 
 class LiveFrame(NamedTuple):
@@ -35,7 +35,7 @@ class LiveFrame(NamedTuple):
 
 
 def is_stream(argument: str) -> bool:
-    """Whether a command-line argument means a camera or a stream and not a file."""
+    """Tell whether a command-line argument means a camera or a stream and not a file."""
     return argument.startswith((CAMERA, STREAM))
 
 
@@ -57,7 +57,7 @@ class LiveSource:
     """
 
     def __init__(self, source: str, span: float, short_side: int) -> None:
-        self.source, self.span, self.short_side = source, span, short_side
+        self.span, self.short_side = span, short_side
         self.dropped = 0
         self.problem: str | None = None
         self._frames: deque[LiveFrame] = deque()
@@ -65,7 +65,6 @@ class LiveSource:
         self._ended = self._stopping = False
         self._display = Display()
         self._container = _open(source)
-        self._stream = self._container.streams.video[0]
         self._thread = threading.Thread(target=self._read, name="live source", daemon=True)
         self._thread.start()
 
@@ -74,12 +73,12 @@ class LiveSource:
 
     def __exit__(self, *_: object) -> None:
         self._stopping = True
-        self._thread.join(timeout=READ_TIMEOUT)
+        self._thread.join(timeout=TIMEOUTS[1])
         if not self._thread.is_alive():
             self._container.close()
 
     def newest(self, after: float | None) -> list[LiveFrame]:
-        """The frames of the last ``span`` seconds, once there is one later than ``after`` (stream seconds).
+        """Return the frames of the last ``span`` seconds, once there is one later than ``after`` (stream seconds).
 
         Returns:
             An empty list when the stream has ended and holds nothing new.
@@ -92,20 +91,17 @@ class LiveSource:
         return bool(self._frames) and (after is None or self._frames[-1].seconds > after)
 
     def _read(self) -> None:
-        started: float | None = None
-        first = 0.0
-        number = 0
+        start: float | None = None  # when, on this machine's clock, second 0 of the stream was
         try:
-            for frame in self._container.decode(self._stream):
+            for number, frame in enumerate(self._container.decode(video=0)):
                 if self._stopping:
                     break
                 now = time.monotonic()
-                rate = float(self._stream.average_rate or 25)
+                rate = float(self._container.streams.video[0].average_rate or 25)
                 seconds = number / rate if frame.time is None else float(frame.time)
-                number += 1
-                if started is None or now - started + first < seconds - self.span:
-                    started, first = now, seconds  # the clock of the stream starts (again, after a jump)
-                ahead = (seconds - first) - (now - started)
+                if start is None or start + seconds - now > self.span:
+                    start = now - seconds  # it begins, or jumped ahead
+                ahead = start + seconds - now
                 if ahead > 0:
                     time.sleep(ahead)  # a file is read faster than it plays
                 elif -ahead > LATE:
@@ -135,7 +131,7 @@ class LiveSource:
 
 
 def pick(frames: list[LiveFrame], span: float, count: int) -> list[LiveFrame]:
-    """``count`` frames spread evenly over the last ``span`` seconds; the first one is repeated while there are less."""
+    """Choose ``count`` frames spread evenly over the last ``span`` seconds; with fewer, the first one repeats."""
     times = np.array([frame.seconds for frame in frames])
     wanted = np.linspace(times[-1] - span, times[-1], count) if count > 1 else times[-1:]
     return [frames[int(np.abs(times - second).argmin())] for second in wanted]
@@ -152,58 +148,51 @@ def watch(source: str, predictor: Predictor, as_json: bool) -> int:
     Raises:
         StvideoError: no such source, or it broke off before its first frame.
     """
-    data, settings = predictor.data, predictor.config.predict
-    by_stride = data.stride * data.num_frames / data.target_fps
-    span = settings.window_seconds or (by_stride if data.sampling == "stride" else SEGMENT_SECONDS)
-    clips, after = 0, None
-    with LiveSource(source, span, data.img_size) as live:
+    how, count = predictor.preprocessing, predictor.config.top_k
+    by_stride = how.stride * how.num_frames / how.target_fps
+    span = predictor.config.predict.window_seconds or (by_stride if how.sampling == "stride" else SEGMENT_SECONDS)
+    clips, second = 0, None
+    with LiveSource(source, span, how.test_size) as live:
         try:
-            while frames := live.newest(after):
-                after = frames[-1].seconds
-                chosen = torch.from_numpy(np.stack([f.pixels for f in pick(frames, span, data.num_frames)]))
-                clip = predictor.prepare(chosen.flip(-1) if data.color_order == "bgr" else chosen)
-                best = predictor.top(predictor.run(clip)[0], predictor.config.top_k)
+            while frames := live.newest(second):
+                second = frames[-1].seconds
+                chosen = torch.from_numpy(np.stack([frame.pixels for frame in pick(frames, span, how.num_frames)]))
+                clip = predictor.prepare(chosen.flip(-1) if how.color_order == "bgr" else chosen)
+                best = predictor.top(predictor.run(clip)[0], count)
                 lag = time.monotonic() - frames[-1].arrived
                 clips += 1
-                _show(after, best, lag, live.dropped, as_json)
+                if as_json:
+                    times = {"seconds": round(second, 3), "lag": round(lag, 3)}
+                    line = json.dumps({**times, "dropped": live.dropped, "top": as_dicts(best)})
+                else:
+                    names = "   ".join(f"{name} {probability:.1%}" for name, probability in best)
+                    line = f"{second:8.2f} s   {names}   (lag {lag:.2f} s, {live.dropped} late frames dropped)"
+                print(line, flush=True)
         except KeyboardInterrupt:
             pass  # the usual way to end
-        if live.problem and not clips:
-            raise StvideoError(f"{source}: cannot be read: {live.problem}")
-        if not clips and not live.problem and after is None:
-            raise StvideoError(f"{source}: it ended before its first frame")
+        else:
+            if not clips:
+                raise StvideoError(f"{source}: no frame of it could be read: {live.problem or 'it ended at once'}")
     if live.problem:
         logger.warning(f"{source}: broke off: {live.problem}")
     print(f"{source}: {clips} clips classified, {live.dropped} late frames dropped", file=sys.stderr)
     return clips
 
 
-def _show(second: float, best: list[tuple[str, float]], lag: float, dropped: int, as_json: bool) -> None:
-    if as_json:
-        top = [{"class": name, "probability": round(probability, 6)} for name, probability in best]
-        line = json.dumps({"seconds": round(second, 3), "lag": round(lag, 3), "dropped": dropped, "top": top})
-    else:
-        names = "   ".join(f"{name} {probability:.1%}" for name, probability in best)
-        line = f"{second:8.2f} s   {names}   (lag {lag:.2f} s, {dropped} late frames dropped)"
-    print(line, flush=True)
-
-
 def _open(source: str) -> Any:
-    if source.startswith(STREAM):
-        place, container_format, options = source.removeprefix(STREAM), None, {}
-    else:
-        container_format, prefix = CAMERA_FORMATS.get(sys.platform, CAMERA_FORMATS["linux"])
+    place, kind, options = source.removeprefix(STREAM), None, {}
+    if source.startswith(CAMERA):
+        kind, prefix = CAMERA_FORMATS.get(sys.platform, CAMERA_FORMATS["linux"])
         device = source.removeprefix(CAMERA)
         place = prefix + device if device.isdigit() else device
-        options = {"framerate": "30"} if container_format == "avfoundation" else {}
+        options = {"framerate": "30"} if kind == "avfoundation" else {}
     if not place:
         raise StvideoError(f"{source}: name a camera (camera:0) or a stream (stream:rtsp://...)")
     try:
-        container = av.open(place, format=container_format, options=options, timeout=(OPEN_TIMEOUT, READ_TIMEOUT))
+        container = av.open(place, format=kind, options=options, timeout=TIMEOUTS)
     except (OSError, ValueError) as error:
-        kind = "camera" if source.startswith(CAMERA) else "stream"
-        reason = getattr(error, "strerror", None) or error
-        raise StvideoError(f"{source}: no such {kind}, or it cannot be opened: {reason}") from None
+        what, reason = source.split(":")[0], getattr(error, "strerror", None) or error
+        raise StvideoError(f"{source}: no such {what}, or it cannot be opened: {reason}") from None
     if not container.streams.video:
         container.close()
         raise StvideoError(f"{source}: it has no video")

@@ -118,7 +118,7 @@ class EvalConfig:
 class VisualizeConfig:
     """What `stvideo.visualize` draws."""
 
-    outputs: list[str] = field(default_factory=lambda: ["png", "mp4", "html"])  # any of png, mp4, gif, html
+    outputs: list[str] = field(default_factory=lambda: ["png", "mp4", "html"])  # any of png, mp4, html
     columns: int = 8  # frames across the sheet
     layer: int | None = None  # reduction layer that the overlay video shows; None: the last one that reduces
     video_side: int = 1280  # pixels; overlays of larger videos are scaled down to this longer side

@@ -74,7 +74,9 @@ def test_worst_rows_take_confident_mistakes_first_and_leave_out_faultless_classe
 def test_class_rows_sheet(tmp_path):
     frame = np.full((30, 40, 3), 90, np.uint8)
     rows = [
-        ClassRow("a long $ class name " * 5, 1, 3, [Example(frame, "b" * 90, 0.5, False), Example(frame, "a", 0.9, True)]),
+        ClassRow(
+            "a long $ class name " * 5, 1, 3, [Example(frame, "b" * 90, 0.5, False), Example(frame, "a", 0.9, True)]
+        ),
         ClassRow("unreadable", 0, 1, []),
     ]
     plot_class_rows(tmp_path / "s.png", rows, "worst")

@@ -51,7 +51,7 @@ def test_a_folder_that_is_not_there_is_one_line(tmp_path):
 
 
 def test_an_error_of_the_reader_is_not_one_of_the_file(tmp_path):
-    with pytest.raises(StvideoError, match="^broken$"), video_writer(tmp_path / "out.mp4", 25, 32, 32) as write:
+    with pytest.raises(StvideoError, match=r"^broken$"), video_writer(tmp_path / "out.mp4", 25, 32, 32) as write:
         write(gradient(32, 32, 0))
         raise StvideoError("broken")
     assert list(tmp_path.iterdir()) == []

@@ -17,7 +17,11 @@ def crops(draw: st.DrawFn) -> tuple[PatchArea, int, int]:
     height = draw(st.floats(8, frame_height))
     left = draw(st.floats(0, frame_width - width))
     top = draw(st.floats(0, frame_height - height))
-    return PatchArea(left, top, width, height, frame_width, frame_height), draw(st.integers(1, 20)), draw(st.integers(1, 20))
+    return (
+        PatchArea(left, top, width, height, frame_width, frame_height),
+        draw(st.integers(1, 20)),
+        draw(st.integers(1, 20)),
+    )
 
 
 @unhurried

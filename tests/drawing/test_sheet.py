@@ -58,7 +58,9 @@ def test_patches_that_span_frames_serve_each_of_them():
     """Models with two-frame patches have half as many trace frames as input frames."""
     kept = torch.zeros(2, 2, 2, dtype=torch.bool)
     kept[1] = True
-    sheet = draw_sheet(frames(4, 40, 40), layer_states(keep_trace(kept, False), tubelet_size=2), PatchArea.whole(40, 40), "x")
+    sheet = draw_sheet(
+        frames(4, 40, 40), layer_states(keep_trace(kept, False), tubelet_size=2), PatchArea.whole(40, 40), "x"
+    )
     lit = [sheet.image[top + h // 3, left + w // 3].min() > 240 for left, top, w, h in sheet.cells[1]]
     assert lit == [False, False, True, True]
 

@@ -18,7 +18,7 @@ def test_files_and_the_frame_of_the_video_that_was_mistaken(tmp_path):
     scores = np.array([[0.9, 0.1], [0.2, 0.8], [0.1, 0.9]], np.float32)
     written = write_evaluation_pictures(tmp_path, scores, np.array([0, 0, 1]), ["a", "b"], paths.__getitem__, "run")
     assert [p.name for p in written] == ["confusion.png", "worst_classes.png"]
-    sheet = np.asarray(Image.open(written[1])).astype(int)
+    sheet = np.asarray(Image.open(written[1]).convert("RGB")).astype(int)
     assert (np.abs(sheet - (230, 20, 20)).max(axis=-1) < 12).sum() > 5000
     # Without mistakes there is no sheet, and an old one does not stay.
     written = write_evaluation_pictures(tmp_path, scores, np.array([0, 1, 1]), ["a", "b"], paths.__getitem__)

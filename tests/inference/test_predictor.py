@@ -20,7 +20,7 @@ from tests.steered import preprocess, save_brightness_model, save_random_model
 
 
 def predictor(**data: object) -> Predictor:
-    return Predictor(torch.nn.Identity(), "x", [], DataConfig(**data), Config(), torch.device("cpu"))
+    return Predictor(torch.nn.Identity(), "x", [], Config(data=DataConfig(**data)), torch.device("cpu"))
 
 
 @unhurried
@@ -87,7 +87,7 @@ def test_top_classes_in_order_and_never_more_than_there_are():
 def test_settings_of_the_command_line_win_and_warn(tmp_path, capsys):
     path = save_random_model(tmp_path / "m.safetensors", {"evit": dict(keep_rate=0.5, layers=(1,))})
     reader = load_predictor([f"checkpoint={path}", "data.stride=5", "model.reduction.evit.keep_rate=0.25"])
-    assert reader.data.stride == 5 and "overrides the checkpoint's 2" in capsys.readouterr().err
+    assert reader.preprocessing.stride == 5 and "overrides the checkpoint's 2" in capsys.readouterr().err
     _, trace = reader.run(torch.zeros(1, 3, 4, 32, 32))
     assert int((~trace.fused["output"] & (trace.assign["output"] >= 0)).sum()) == 4 * 4
     dense = load_predictor([f"checkpoint={path}", "model.reduction=null"])
@@ -100,7 +100,11 @@ def test_a_file_without_preprocessing_says_so(tmp_path, capsys):
     model = stvideo.create_model("timesformer_tiny_patch16_224", num_classes=2, num_frames=4, img_size=32, patch_size=8)
     save_model(tmp_path / "m.safetensors", model, {})
     reader = load_predictor([f"checkpoint={tmp_path / 'm.safetensors'}"])
-    assert (reader.data.num_frames, reader.data.img_size, reader.classes) == (4, 32, ["class 0", "class 1"])
+    assert (reader.preprocessing.num_frames, reader.preprocessing.img_size, reader.classes) == (
+        4,
+        32,
+        ["class 0", "class 1"],
+    )
     assert "does not say how its input was prepared" in capsys.readouterr().err
 
 
@@ -139,8 +143,8 @@ def test_an_official_file_brings_its_published_preprocessing(tmp_path):
     state = {f"model.{name}": value for name, value in model.state_dict().items()}
     torch.save({"model_state": state}, tmp_path / "official.pyth")
     reader = load_predictor([f"checkpoint={tmp_path / 'official.pyth'}"])
-    assert (reader.data.sampling, reader.data.color_order) == ("segment", "bgr")
-    assert (reader.data.num_frames, reader.data.img_size, len(reader.classes)) == (4, 32, 174)
+    assert (reader.preprocessing.sampling, reader.preprocessing.color_order) == ("segment", "bgr")
+    assert (reader.preprocessing.num_frames, reader.preprocessing.img_size, len(reader.classes)) == (4, 32, 174)
     clip = torch.rand(1, 3, 4, 32, 32)
     with torch.inference_mode():
         assert torch.allclose(torch.from_numpy(reader.run(clip)[0]), model(clip).softmax(-1)[0], atol=1e-6)
