@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from stvideo.core.interrupts import catch_early
 from stvideo.weights.timm_names import register_with_timm
 
 if TYPE_CHECKING:
@@ -55,4 +56,5 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_MODULES})
 
 
+catch_early()
 register_with_timm()

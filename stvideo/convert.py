@@ -23,6 +23,7 @@ for random clips. For trying out a runtime's speed the source may be the name of
     mean=[..] std=[..] color_order=bgr sampling=segment stride=2 target_fps=25
                              how clips are prepared, where the published way is not what these weights saw
     overwrite=false          replace an existing target
+    plugins=[MODULE]         modules with models and reductions of one's own
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from stvideo.models.registry import list_models
 from stvideo.runtime.run_folder import prepare_output, versions, write_atomically
 from stvideo.settings import cli
 from stvideo.settings.config import load_config
+from stvideo.settings.plugins import take_plugins
 from stvideo.weights.export import WEIGHTS_SUFFIX, OnnxSession, check_onnx, is_installed, onnx_files, require
 from stvideo.weights.factory import create_model, load_model
 from stvideo.weights.model_card import model_card
@@ -76,7 +78,8 @@ class Request:
 
 def main(argv: list[str] | None = None) -> int:
     """The command. Returns its exit status."""
-    positional, overrides = cli.split_arguments(argv, __doc__ or "")
+    positional, given = cli.split_arguments(argv, __doc__ or "")
+    overrides = take_plugins(given)
     if len(positional) != 2:
         raise StvideoError(
             f"python -m stvideo.convert takes a source and a target, got {len(positional)}: {' '.join(positional)}; "

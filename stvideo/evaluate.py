@@ -46,8 +46,8 @@ from stvideo.evaluation.video_set import VideoSet
 from stvideo.runtime.processes import start_accelerator
 from stvideo.runtime.run_folder import prepare_output
 from stvideo.settings import cli, memory_advice
+from stvideo.settings.checks import check_config
 from stvideo.settings.config import Config
-from stvideo.training.checks import check_config
 from stvideo.weights.restore import Restored, restore, run_folder_of
 
 CONFIG_SUFFIXES = (".yaml", ".yml")

@@ -11,6 +11,7 @@ Any setting of the file can be changed on the command line, for instance
     init=timm:vit_base_patch16_224.augreg_in21k start from ImageNet weights
     init=runs/dense                             start from the weights of another run
     resume=auto|PATH|never                      continue this run (auto, the default), another one, or start afresh
+    plugins=[my_methods]                        import my_methods.py first: reductions and models of your own
 
 The same command started again continues where the last checkpoint stands. Results go to the folder `output`:
 config.yaml, environment.json, log.jsonl, trackers/, checkpoints/, and the links `last` and `best`.

@@ -6,17 +6,15 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
 from stvideo.core.errors import StvideoError
 
-# What torch says where it has no error class of its own: on a CPU, for CUDA itself, for cuBLAS and cuDNN.
+# What torch says, in its own error class on a GPU, and without one on a CPU, for CUDA itself, for cuBLAS and cuDNN.
 SIGNS = ("can't allocate memory", "Cannot allocate memory", "out of memory", "ALLOC_FAILED", "bad_alloc")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether ``error`` says that memory, of a GPU or of the host, did not suffice."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    if isinstance(error, MemoryError):
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM

@@ -32,7 +32,7 @@ class VideoSet:
 
     def __init__(self, config: Config, accelerator: Accelerator) -> None:
         self.config, self.accelerator = config, accelerator
-        self.protocol = find_protocol(config.evaluate.views)
+        self.protocol = find_protocol(config.evaluate.views, "evaluate.views")
         self.protocol.check_sampling(config.data.sampling)
         self.dataset: VideoDataset = build_dataset(
             config.data,

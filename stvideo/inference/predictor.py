@@ -23,8 +23,8 @@ from stvideo.data.clips.transforms import TestTransform, normalize, view_crop
 from stvideo.data.video.decode import Readable, VideoInfo, open_video
 from stvideo.drawing.geometry import PatchArea
 from stvideo.models.base import Backbone
+from stvideo.settings.checks import check_config
 from stvideo.settings.config import Config
-from stvideo.training.checks import check_config
 from stvideo.weights.restore import restore
 
 # What these commands let the command line change; everything else is the checkpoint's.

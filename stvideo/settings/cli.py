@@ -18,6 +18,7 @@ from typing import NoReturn
 
 from stvideo.core.errors import StvideoError, nearest
 from stvideo.core.files import exists
+from stvideo.core.interrupts import catch_no_more
 from stvideo.core.messages import print_line, show_warnings
 from stvideo.core.out_of_memory import is_out_of_memory
 
@@ -43,6 +44,7 @@ def run(main: Callable[[list[str]], int | None], argv: Sequence[str] | None = No
             stream.reconfigure(errors="backslashreplace")
     show_warnings()
     try:
+        catch_no_more()
         status = main(list(sys.argv[1:] if argv is None else argv)) or 0
         sys.stdout.flush()
     except StvideoError as error:

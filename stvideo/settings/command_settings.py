@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from stvideo.core.errors import StvideoError, nearest
 from stvideo.settings.cli import split_arguments
+from stvideo.settings.plugins import take_plugins
 
 T = TypeVar("T")
 
@@ -24,7 +25,8 @@ def read_command_line(
 ) -> tuple[list[str], T, list[str]]:
     """Read the command line of a command whose settings are the fields of a dataclass.
 
-    A field of type bool may also be switched on as an option: ``--optimize`` is ``optimize=true``.
+    A field of type bool may also be switched on as an option: ``--optimize`` is ``optimize=true``. ``plugins=`` is
+    understood by every command.
 
     Args:
         schema: a dataclass of the settings and their defaults.
@@ -40,7 +42,8 @@ def read_command_line(
     """
     types = get_type_hints(schema)
     switches = {f"--{name.replace('_', '-')}": f"{name}=true" for name in types if types[name] is bool}
-    positional, overrides = split_arguments(argv, help_text or "", tuple(switches))
+    positional, given = split_arguments(argv, help_text or "", tuple(switches))
+    overrides = take_plugins(given)
     own = [text for text in overrides if "." not in text.partition("=")[0]]
     settings = read_settings(schema, own + [switches[text] for text in positional if text in switches], hint)
     return (

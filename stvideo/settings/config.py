@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from stvideo.core.errors import StvideoError, nearest
+from stvideo.settings.plugins import import_plugins, split_names
 from stvideo.settings.schema import (
     Config,
     DataConfig,
@@ -46,13 +47,13 @@ __all__ = [
 def load_config(
     path: str | Path | None = None, overrides: Sequence[str] = (), base: dict[str, Any] | None = None
 ) -> Config:
-    """Read ``path`` (YAML) and ``overrides`` (``a.b=value``) over the defaults, or over ``base``.
+    """Read ``path`` (YAML) and ``overrides`` (``a.b=value``) over the defaults, or over ``base``; import the plugins.
 
     Args:
         base: a configuration as nested dictionaries, such as the one in a checkpoint.
 
     Raises:
-        StvideoError: the file is missing or not YAML, or a key or a type is wrong.
+        StvideoError: the file is missing or not YAML, a key or a type is wrong, or a plugin cannot be imported.
     """
     config: Any = OmegaConf.structured(Config)
     layers: list[tuple[str, str | None, dict[str, Any]]] = []
@@ -63,7 +64,7 @@ def load_config(
     layers += [("the command line", *_parse_override(text)) for text in overrides]
     for origin, key, layer in layers:
         _check_keys(layer, Config, "", origin)
-        _spell_out_reduction(layer)
+        _spell_out(layer)
         try:
             value = None if key is None else OmegaConf.select(OmegaConf.create(layer), key)
             config = OmegaConf.merge(config, OmegaConf.create(layer))
@@ -74,9 +75,13 @@ def load_config(
             reason = _in_plain_words(str(error).splitlines()[0])
             raise StvideoError(f"{origin}: {where + ': ' if where else ''}{reason}") from None
     try:
-        return OmegaConf.to_object(config)  # type: ignore[return-value]
+        result: Any = OmegaConf.to_object(config)
     except OmegaConfBaseException as error:
         raise StvideoError(f"configuration: {str(error).splitlines()[0]}") from None
+    given = layers if base is None else layers[1:]  # a checkpoint must not choose what is imported
+    if any("plugins" in layer for _, _, layer in given):
+        import_plugins(result.plugins)
+    return result  # type: ignore[no-any-return]
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -123,8 +128,10 @@ def _parse_override(text: str) -> tuple[str, dict[str, Any]]:
     return text.split("=", 1)[0], nested  # type: ignore[return-value]
 
 
-def _spell_out_reduction(layer: dict[str, Any]) -> None:
-    """``reduction: evit`` is short for ``reduction: {evit: {}}``, and so is ``evit: null`` inside it."""
+def _spell_out(layer: dict[str, Any]) -> None:
+    """Write out ``reduction: evit`` and ``evit: null`` inside it as ``{evit: {}}``, and ``plugins: a`` as ``[a]``."""
+    if isinstance(layer.get("plugins"), str):
+        layer["plugins"] = split_names(layer["plugins"])
     model = layer.get("model")
     if isinstance(model, dict) and isinstance(model.get("reduction"), str):
         model["reduction"] = {model["reduction"]: {}}

@@ -151,4 +151,5 @@ class Config:
     checkpoint: str | None = None  # what evaluate, predict and visualize use
     sweep: str | None = None  # evaluate at several budgets, e.g. keep_rate:1.0,0.7,0.5 or grid:8x4x4,8x2x2
     top_k: int = 5  # classes that predict and visualize name per video
+    plugins: list[str] = field(default_factory=list)  # modules imported first, with reductions and models of one's own
     output: str = "runs/run"

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from stvideo.core.errors import StvideoError
+from stvideo.data.clips.sampling import parse_views
 from stvideo.data.loading.batches import ClipPreparer
 from stvideo.data.loading.datasets import VideoDataset, build_dataset
 from stvideo.data.loading.loader import Loader, build_loader
@@ -25,7 +26,6 @@ from stvideo.runtime.signals import StopSignal
 from stvideo.settings.config import Config
 from stvideo.training.build import Networks, build_networks, checkpoint_metadata
 from stvideo.training.checkpoint import Progress, save_checkpoint
-from stvideo.training.checks import parse_views
 from stvideo.training.compiling import compile_model
 from stvideo.training.faults import explain, note_bad_step
 from stvideo.training.log import Throughput, TrainingLog

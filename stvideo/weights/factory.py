@@ -11,6 +11,7 @@ from stvideo.core.errors import StvideoError, nearest
 from stvideo.models.base import Backbone
 from stvideo.models.registry import ModelEntry, dense_name, model_entry
 from stvideo.reduction.base import apply_reduction, list_reductions, option_names
+from stvideo.settings.plugins import plugins_named
 from stvideo.weights.reading import check_complete, copy_weights, load_checkpoint, read_checkpoint
 from stvideo.weights.upstream import describe_upstream
 
@@ -87,7 +88,8 @@ def load_model(path: str | Path, **overrides: Any) -> tuple[Backbone, dict[str, 
     if "name" not in description:
         raise StvideoError(f"{checkpoint.path}: the file does not say which model it is for")
     arguments = {**description.get("arguments", {}), "reduction": description.get("reduction") or None, **overrides}
-    model = create_model(description["name"], **arguments)
+    with plugins_named(metadata):
+        model = create_model(description["name"], **arguments)
     report = copy_weights(model, checkpoint, dict(checkpoint.state))
     check_complete(report, may_lack=r"^reductions\." if "reduction" in overrides else r"(?!)")
     return model, metadata

@@ -83,3 +83,9 @@ def test_top5_counts_the_five_best():
     hits = sum(truth[i] in sorted(range(20), key=lambda k: -scores[i, k])[:5] for i in range(200))
     predictions = Predictions(np.arange(200), truth, scores, views=1)
     assert predictions.metrics()["top5"] == pytest.approx(hits / 2)
+
+
+def test_scores_that_are_not_numbers_are_no_accuracy():
+    scores = np.full((2, 3), np.nan, np.float32)
+    with pytest.raises(StvideoError, match="diverged"):
+        merge_views(np.arange(2), np.zeros(2, int), np.zeros(2, int), scores, num_videos=2, num_views=1)

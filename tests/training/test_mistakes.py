@@ -33,6 +33,7 @@ from tests.tiny_runs import (
         ("train.precision=fp16", r"fp16 needs a GPU"),
         ("train.trackers=[tensorbord]", r"unknown tracker 'tensorbord'.*did you mean 'tensorboard'"),
         ("evaluate.views=3", r"evaluate.views=3: expected CLIPSxCROPS"),
+        ("evaluate.during_training=1x0", r"evaluate.during_training=1x0: clips and crops are at least 1"),
         ("model.name=timesformr", r"timesformr.*timesformer"),
         ("model.reduction=evitt", r"evitt.*evit"),
         ("model.reduction.evit.keep_rate=1.5", r"evit.*keep_rate.*1.5"),

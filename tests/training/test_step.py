@@ -8,9 +8,9 @@ import stvideo
 from stvideo.data.loading.batches import ClipPreparer
 from stvideo.reduction.budget import draw_budgets
 from stvideo.runtime.sharding import gradient_norm
+from stvideo.settings.checks import LARGEST_SEED
 from stvideo.settings.config import DataConfig, load_config
 from stvideo.training.build import build_networks
-from stvideo.training.checks import LARGEST_SEED
 from stvideo.training.distill import TrainingLoss
 from stvideo.training.step import seed_step, take_step
 

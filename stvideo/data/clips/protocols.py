@@ -90,8 +90,8 @@ PROTOCOLS = {
 }
 
 
-def find_protocol(text: str) -> Protocol:
-    """The protocol of a name or of ``CLIPSxCROPS``.
+def find_protocol(text: str, key: str = "views") -> Protocol:
+    """Find the protocol of a name or of ``CLIPSxCROPS``; ``key`` is the setting that errors speak of.
 
     Raises:
         StvideoError: neither.
@@ -102,12 +102,12 @@ def find_protocol(text: str) -> Protocol:
     match = re.fullmatch(r"(\d+)\s*[x×]\s*(\d+)", name)
     if match is None:
         raise StvideoError(
-            f"views {name!r} are not of the form CLIPSxCROPS, e.g. 1x3, nor one of {', '.join(PROTOCOLS)}"
+            f"{key}={name}: expected CLIPSxCROPS, e.g. 1x3, or a protocol ({', '.join(PROTOCOLS)})"
             f"{nearest(name, PROTOCOLS)}"
         )
     clips, crops = int(match[1]), int(match[2])
     if not (1 <= clips <= MOST_VIEWS and 1 <= crops <= MOST_VIEWS):
-        raise StvideoError(f"views {name!r}: clips and crops are at least 1 and at most {MOST_VIEWS}")
+        raise StvideoError(f"{key}={name}: clips and crops are at least 1 and at most {MOST_VIEWS}")
     return Protocol(f"{clips}x{crops}", clips, crops)
 
 

@@ -1,12 +1,10 @@
 """Values that no run could use are refused before anything slow happens."""
 
-import numpy as np
 import pytest
 
 from stvideo import StvideoError
-from stvideo.evaluation.metrics import merge_views
+from stvideo.settings.checks import check_config
 from stvideo.settings.config import load_config
-from stvideo.training.checks import check_config
 
 
 @pytest.mark.parametrize(
@@ -28,7 +26,6 @@ from stvideo.training.checks import check_config
         "data.mean=[0,0,.nan]",
         "data.decoder=ffmpeg",
         "train.optimizer=adam",
-        "evaluate.views=3",
     ],
 )
 def test_unusable_values_are_one_clear_line(override):
@@ -40,9 +37,3 @@ def test_unusable_values_are_one_clear_line(override):
 
 def test_the_defaults_are_usable():
     check_config(load_config())
-
-
-def test_scores_that_are_not_numbers_are_no_accuracy():
-    scores = np.full((2, 3), np.nan, np.float32)
-    with pytest.raises(StvideoError, match="diverged"):
-        merge_views(np.arange(2), np.zeros(2, int), np.zeros(2, int), scores, num_videos=2, num_views=1)
