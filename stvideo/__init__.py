@@ -10,12 +10,16 @@ if TYPE_CHECKING:
     from stvideo.core.errors import StvideoError as StvideoError
     from stvideo.core.macs import count_macs as count_macs
     from stvideo.core.tokens import Tokens as Tokens
-    from stvideo.core.tokens import TokenTrace as TokenTrace
+    from stvideo.core.trace import TokenTrace as TokenTrace
     from stvideo.models.registry import list_models as list_models
-    from stvideo.reduction.base import apply_reduction as apply_reduction
+    from stvideo.reduction.apply import apply_reduction as apply_reduction
+    from stvideo.reduction.apply import remove_reduction as remove_reduction
+    from stvideo.reduction.base import Reduction as Reduction
     from stvideo.reduction.base import list_reductions as list_reductions
-    from stvideo.reduction.base import remove_reduction as remove_reduction
+    from stvideo.reduction.base import register as register_reduction
     from stvideo.reduction.budget import set_budget as set_budget
+    from stvideo.reduction.hooks import Budget as Budget
+    from stvideo.reduction.keep_or_drop import KeepOrDrop as KeepOrDrop
     from stvideo.weights.factory import create_model as create_model
     from stvideo.weights.factory import load_model as load_model
     from stvideo.weights.from_timm import from_timm as from_timm
@@ -26,11 +30,14 @@ __version__ = "0.1.0"
 
 # Where each public name is defined; its module is imported when the name is first used.
 _MODULES = {
+    "Budget": "reduction.hooks",
+    "KeepOrDrop": "reduction.keep_or_drop",
     "LoadReport": "weights.reading",
+    "Reduction": "reduction.base",
     "StvideoError": "core.errors",
-    "TokenTrace": "core.tokens",
+    "TokenTrace": "core.trace",
     "Tokens": "core.tokens",
-    "apply_reduction": "reduction.base",
+    "apply_reduction": "reduction.apply",
     "count_macs": "core.macs",
     "create_model": "weights.factory",
     "from_timm": "weights.from_timm",
@@ -38,7 +45,7 @@ _MODULES = {
     "list_reductions": "reduction.base",
     "load_checkpoint": "weights.reading",
     "load_model": "weights.factory",
-    "remove_reduction": "reduction.base",
+    "remove_reduction": "reduction.apply",
     "set_budget": "reduction.budget",
 }
 __all__ = list(_MODULES)

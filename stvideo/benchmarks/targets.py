@@ -24,7 +24,8 @@ from torch import nn
 from stvideo.benchmarks.timm_models import TIMM, build_timm
 from stvideo.core.errors import StvideoError, nearest
 from stvideo.models.registry import list_models, model_entry
-from stvideo.reduction.base import apply_reduction, list_reductions, reduction_options, remove_reduction
+from stvideo.reduction.apply import apply_reduction, reduction_options, remove_reduction
+from stvideo.reduction.base import list_reductions
 from stvideo.settings.config import load_config
 from stvideo.training.build import model_arguments
 from stvideo.weights.factory import create_model, load_model

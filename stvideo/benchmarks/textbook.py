@@ -12,7 +12,7 @@ import stvideo
 from stvideo.core.errors import StvideoError
 from stvideo.models.block import Block
 from stvideo.models.timesformer import TimeSformer
-from stvideo.reduction.base import reduction_options
+from stvideo.reduction.apply import reduction_options
 
 REFERENCE = Path(stvideo.__file__).parents[1] / "tests" / "reference_timesformer.py"
 

@@ -117,9 +117,15 @@ class Attention(nn.Module):
         return self.k_norm(k), v
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Fused attention and the output projection. q (R, h, Lq, d), k and v (R, h, Lk, d) -> (R, Lq, C)."""
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return self.proj(out.transpose(1, 2).flatten(2))
+        """Fused attention and the output projection. q (R, h, Lq, d), k and v (R, h, Lk, d) -> (R, Lq, C).
+
+        ``mask`` is boolean or a float bias and broadcasts to (R, h, Lq, Lk).
+        """
+        return self.join_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
+
+    def join_heads(self, x: Tensor) -> Tensor:
+        """Project the output of all heads. (R, h, L, d) -> (R, L, C)."""
+        return self.proj(x.transpose(1, 2).flatten(2))
 
     def forward(self, x: Tensor) -> Tensor:
         """Self-attention. (R, L, C) -> (R, L, C)."""
@@ -127,29 +133,51 @@ class Attention(nn.Module):
 
 
 @part("scores", reduction=True)
-def class_attention_row(q_class: Tensor, k: Tensor) -> Tensor:
+def class_attention_row(q_class: Tensor, k: Tensor, bias: Tensor | None = None) -> Tensor:
     """Attention of the class token to every token, averaged over heads (EViT, section 3.1).
 
     Args:
         q_class: (R, h, 1, d) query of the class token.
         k: (R, h, L, d) keys of all tokens, the class token included.
+        bias: (R, L) added to the logits, e.g. log of the token sizes, -inf on padding.
 
     Returns:
         (R, L) float32; each row sums to 1. Costs O(h L d): the L x L map is never built.
     """
-    logits = (q_class.float() @ k.float().transpose(-2, -1)) / math.sqrt(k.shape[-1])
-    return logits.softmax(dim=-1).mean(dim=1).squeeze(1)
+    return attention_weights(q_class, k, bias).squeeze(1)
 
 
-def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
-    """The full attention map averaged over heads, for looking at.
+def attention_weights(q: Tensor, k: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Build the attention map averaged over heads: for pictures, and for methods that need more than a row.
 
-    q (R, h, Lq, d) and k (R, h, Lk, d) -> (R, Lq, Lk) float32.
+    q (R, h, Lq, d), k (R, h, Lk, d) and bias (R, Lk) -> (R, Lq, Lk) float32.
     """
     logits = (q.float() @ k.float().transpose(-2, -1)) / math.sqrt(k.shape[-1])
-    if mask is not None:
-        logits = logits.masked_fill(~mask, -torch.inf)
+    if bias is not None:
+        logits = logits + bias[:, None, None]
     return logits.softmax(dim=-1).mean(dim=1)
+
+
+def policy_attention(q: Tensor, k: Tensor, v: Tensor, policy: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Attend with differentiable keep decisions (DynamicViT, equation 11): every token sees itself and the kept ones.
+
+    Args:
+        q, k, v: (R, h, L, d).
+        policy: (R, L) in [0, 1], 1 for prefix tokens.
+        bias: (R, L) added to the logits.
+
+    Returns:
+        (R, h, L, d). The full map is built in float32, as the method needs it in training.
+    """
+    logits = (q.float() @ k.float().transpose(-2, -1)) / math.sqrt(k.shape[-1])
+    if bias is not None:
+        logits = logits + bias[:, None, None]
+    count = logits.shape[-1]
+    seen = policy.float()[:, None, None]
+    seen = seen + (1.0 - seen) * torch.eye(count, device=logits.device)
+    weight = (logits - logits.amax(dim=-1, keepdim=True)).exp() * seen
+    weight = (weight + 1e-6 / count) / (weight.sum(dim=-1, keepdim=True) + 1e-6)
+    return (weight @ v.float()).to(v.dtype)
 
 
 @torch.no_grad()

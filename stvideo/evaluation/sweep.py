@@ -23,12 +23,14 @@ from stvideo.core.macs import count_macs
 from stvideo.core.messages import logger
 from stvideo.data.clips.preprocessing import Preprocessing
 from stvideo.drawing.curves import Curve, Point, plot_curve_panels
-from stvideo.evaluation.budgets import CONTROL, at_budget, control_of, parse_sweep, share_weights
 from stvideo.evaluation.paired import accuracy_interval, paired_difference
 from stvideo.evaluation.report import write_csv, write_predictions
 from stvideo.evaluation.runner import Evaluation
 from stvideo.evaluation.video_set import VideoSet
-from stvideo.reduction.base import reduction_options, remove_reduction
+from stvideo.reduction.apply import reduction_options, remove_reduction
+from stvideo.reduction.equal_cost import control as control_method
+from stvideo.reduction.equal_cost import control_of, twin_of
+from stvideo.reduction.sweep import at_budget, parse_sweep
 from stvideo.runtime.processes import start_accelerator
 from stvideo.runtime.run_folder import prepare_output
 from stvideo.settings.config import Config
@@ -105,7 +107,7 @@ def list_entries(run: Restored, runs: list[Restored], accelerator: Accelerator) 
     title = "" if len(runs) == 1 or not run.config.sweep else f"{name_of(run, runs)}: "
     found: list[Entry] = []
     if run.config.sweep:
-        dense = remove_reduction(share_weights(base))
+        dense = remove_reduction(twin_of(base))
         found.append(Entry(f"{prefix}dense", f"{title}dense, same weights", "", run, dense))
         for budget in parse_sweep(run.config.sweep):
             model = at_budget(base, budget)
@@ -117,7 +119,7 @@ def list_entries(run: Restored, runs: list[Restored], accelerator: Accelerator) 
     entries: list[Entry] = []
     for entry in found:
         entries.append(entry)
-        entry.is_control = list(reduction_options(entry.model)) == [CONTROL]
+        entry.is_control = list(reduction_options(entry.model)) == [control_method()]
         if entry.is_control or not run.config.evaluate.control:
             continue
         try:

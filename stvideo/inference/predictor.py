@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from stvideo.core.errors import StvideoError
 from stvideo.core.messages import logger
-from stvideo.core.tokens import TokenTrace
+from stvideo.core.trace import TokenTrace
 from stvideo.data.clips.preprocessing import Preprocessing
 from stvideo.data.clips.reading import ClipReading
 from stvideo.data.clips.sampling import parse_views, segment_indices, stride_indices

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from stvideo.core.errors import StvideoError
-from stvideo.core.tokens import Tokens, TokenTrace
+from stvideo.core.tokens import Tokens
+from stvideo.core.trace import TokenTrace
 from stvideo.data.clips.preprocessing import Preprocessing
 from stvideo.models.optimize import optimize_for_inference
-from stvideo.reduction.base import Host, Reducible
+from stvideo.reduction.base import Reducible
+from stvideo.reduction.hooks import Host
 
 
 class Backbone(Reducible):
@@ -95,29 +97,33 @@ class Backbone(Reducible):
 
     def pool(self, tokens: Tokens) -> Tensor:
         """Reduce the tokens to the feature that the head reads, (B, C): the mean of the normalised patch tokens."""
-        return self.norm(tokens.patches).mean(dim=(1, 2))
+        return tokens.mean_patches(self.norm(tokens.patches))
 
     def forward_head(self, tokens: Tokens, pre_logits: bool = False) -> Tensor:
         """Pool, normalise and classify. Returns (B, num_classes), or the (B, C) feature with ``pre_logits``."""
         feature = self.head_drop(self.pool(tokens))
         return feature if pre_logits else self.head(feature)
 
-    def forward(self, clip: Tensor, return_trace: bool = False) -> Any:
+    def forward(self, clip: Tensor, return_trace: bool = False, return_tokens: bool = False) -> Any:
         """Classify a batch of clips.
 
         Args:
             clip: (B, 3, T, H, W) or, for one frame, (B, 3, H, W); float, normalised.
             return_trace: also return the `TokenTrace`.
+            return_tokens: also return the tokens after the last block, for losses of reductions.
 
         Returns:
-            logits (B, num_classes), and with ``return_trace`` a pair (logits, trace).
+            logits (B, num_classes); with ``return_trace`` a pair (logits, trace), with ``return_tokens`` a pair
+            (logits, tokens).
 
         Raises:
             StvideoError: the clip's shape does not fit.
         """
         tokens = self.forward_features(clip, return_trace)
         logits = self.forward_head(tokens)
-        return logits if tokens.trace is None else (logits, tokens.trace.finish())
+        if tokens.trace is not None:
+            return logits, tokens.trace.finish()
+        return (logits, tokens) if return_tokens else logits
 
     def run(self, module: nn.Module, *args: Any) -> Any:
         """Call a block, keeping or recomputing its activations as `set_grad_checkpointing` says."""

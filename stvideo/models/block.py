@@ -5,14 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stvideo.core.layers import Attention, DropPath, LayerScale, Mlp, class_attention_row, fold_scale
+from stvideo.core.layers import (
+    Attention,
+    DropPath,
+    LayerScale,
+    Mlp,
+    attention_weights,
+    class_attention_row,
+    fold_scale,
+    policy_attention,
+)
 from stvideo.core.parts import part
 from stvideo.core.tokens import Tokens
-from stvideo.reduction.base import AttentionInfo, Reduction
+from stvideo.reduction.base import Reduction
+from stvideo.reduction.hooks import AttentionInfo
 
 NO_NEEDS: frozenset[str] = frozenset()
+READERS = frozenset(("mid", "queries"))
+"""Hooks that are given the by-products of attention."""
 
 
 class Block(nn.Module):
@@ -61,26 +74,35 @@ class Block(nn.Module):
         self.ls1, self.ls2, self.drop_path = nn.Identity(), nn.Identity(), DropPath()
 
     def mix_time(self, tokens: Tokens) -> Tokens:
-        """Attention over time with its residual; nothing here."""
+        """Attend over time, with the residual; nothing here."""
         return tokens
 
     @part("spatial attention")
-    def mix_space(self, tokens: Tokens, needs: frozenset[str] = NO_NEEDS) -> tuple[Tokens, AttentionInfo]:
-        """Attention within each group with its residual, and the by-products that ``needs`` names."""
-        batch, groups = tokens.patches.shape[:2]
-        count = tokens.num_prefix
+    def mix_space(
+        self, tokens: Tokens, layer: int = 0, reductions: Sequence[Reduction] = ()
+    ) -> tuple[Tokens, AttentionInfo]:
+        """Attend within each group, with the residual, and compute the by-products that ``reductions`` need."""
+        needs = NO_NEEDS.union(*(r.needs for r in reductions if r.hooks & READERS))
         x = tokens.sequences()
         if not tokens.shares_prefix:
             tokens = tokens.with_sequences(x)
         q, k, v = self.attn.project_qkv(self.norm1(x.flatten(0, 1)))
-        out = self.drop_path(self.ls1(self.attn.attend(q, k, v)).view(x.shape))
-
-        info = AttentionInfo()
-        if "class_attention" in needs:
-            info.class_attention = class_attention_row(q[:, :, :1], k)[:, count:].view(batch, groups, -1)
-        if "keys" in needs:
-            info.keys = k[:, :, count:].transpose(1, 2).flatten(2).view(tokens.patches.shape)
-        return self.add_residual(tokens, out), info
+        bias = tokens.attention_bias()
+        bias = None if bias is None else bias.flatten(0, 1)
+        info = attention_info(tokens, q, k, v, bias, needs) if needs else AttentionInfo()
+        asking = tokens
+        for reduction in reductions:
+            if "queries" in reduction.hooks:
+                asking = reduction("queries", layer, asking, info)
+        if asking is not tokens:
+            x = asking.sequences()
+            q = self.attn.project_q(self.norm1(x.flatten(0, 1)))
+        if tokens.policy is not None:
+            seen = F.pad(tokens.policy, (tokens.num_prefix, 0), value=1.0).flatten(0, 1)
+            out = self.attn.join_heads(policy_attention(q, k, v, seen, bias))
+        else:
+            out = self.attn.attend(q, k, v, None if bias is None else bias.to(q.dtype)[:, None, None])
+        return self.add_residual(asking, self.drop_path(self.ls1(out).view(x.shape))), info
 
     def add_residual(self, tokens: Tokens, out: Tensor) -> Tokens:
         """Add (B, F, P + N, C) to the tokens; a class token that the groups share gets their average."""
@@ -113,10 +135,42 @@ class Block(nn.Module):
             prefix_out, patches_out = branch(prefix), branch(patches)
         return tokens.replace(prefix=prefix + self.drop_path(prefix_out), patches=patches + self.drop_path(patches_out))
 
-    def forward(self, tokens: Tokens, layer: int, mid: Sequence[Reduction] = ()) -> Tokens:
-        """Attention, then the reductions of the ``mid`` slot, then the feed-forward part."""
-        needs = NO_NEEDS.union(*(reduction.needs for reduction in mid))
-        tokens, info = self.mix_space(self.mix_time(tokens), needs)
-        for reduction in mid:
-            tokens = reduction(layer, tokens, info)
+    def forward(self, tokens: Tokens, layer: int, reductions: Sequence[Reduction] = ()) -> Tokens:
+        """Run attention and the feed-forward part, and the hooks of ``reductions`` at their places."""
+        for reduction in reductions:
+            if "before" in reduction.hooks:
+                tokens = reduction("before", layer, tokens)
+        tokens, info = self.mix_space(self.mix_time(tokens), layer, reductions)
+        for reduction in reductions:
+            if "mid" in reduction.hooks:
+                tokens = reduction("mid", layer, tokens, info)
         return self.feed_forward(tokens)
+
+
+@part("scores", reduction=True)
+def attention_info(
+    tokens: Tokens, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, needs: frozenset[str]
+) -> AttentionInfo:
+    """Compute the by-products of attention named in ``needs``.
+
+    Args:
+        tokens: B clips in F groups of P prefix and N patch tokens.
+        q, k, v: (B * F, h, P + N, d).
+        bias: (B * F, P + N) added to the logits, or None.
+    """
+    batch, groups = tokens.patches.shape[:2]
+    first = tokens.num_prefix
+    info = AttentionInfo()
+    if "class_attention" in needs:
+        info.class_attention = class_attention_row(q[:, :, :1], k, bias)[:, first:].view(batch, groups, -1)
+    if needs & {"received_attention", "attention_map"}:
+        weights = attention_weights(q, k, bias)
+        if "attention_map" in needs:
+            info.attention_map = weights.view(batch, groups, *weights.shape[1:])
+        if "received_attention" in needs:
+            info.received_attention = weights.mean(dim=1)[:, first:].view(batch, groups, -1)
+    if "keys" in needs:
+        info.keys = k[:, :, first:].unflatten(0, (batch, groups))
+    if "values" in needs:
+        info.values = v[:, :, first:].unflatten(0, (batch, groups))
+    return info

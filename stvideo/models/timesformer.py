@@ -41,7 +41,8 @@ class DividedBlock(Block):
     @part("temporal attention")
     def mix_time(self, tokens: Tokens) -> Tokens:
         """Attention over the tokens that stand at one place in several frames, with its residual."""
-        out = self.attend_columns(tokens.patches) if tokens.aligned else self.attend_places(tokens)
+        aligned = tokens.aligned and tokens.valid is None
+        out = self.attend_columns(tokens.patches) if aligned else self.attend_places(tokens)
         return tokens.replace(patches=tokens.patches + self.drop_path(out))
 
     def attend_columns(self, patches: Tensor) -> Tensor:
@@ -99,7 +100,7 @@ class DividedBlock(Block):
 
 
 def token_places(tokens: Tokens) -> tuple[Tensor, int]:
-    """Where in its frame each token stands, fused tokens behind the grid.
+    """Number the place of each token in its frame, fused tokens behind the grid, padding last.
 
     Returns:
         (B, T, N) int64 in [0, places), and the number of places.
@@ -107,7 +108,10 @@ def token_places(tokens: Tokens) -> tuple[Tensor, int]:
     cells = tokens.grid[1] * tokens.grid[2]
     index = tokens.indices()
     place = torch.where(index >= 0, index % cells, cells - 1 - index)
-    return place.expand(tokens.patches.shape[:3]), cells + tokens.fusions
+    places = cells + tokens.fusions
+    if tokens.valid is not None:
+        place, places = torch.where(tokens.valid, place, places), places + 1
+    return place.expand(tokens.patches.shape[:3]), places
 
 
 class TimeSformer(VisionTransformer):

@@ -16,12 +16,14 @@ from torch import Tensor, nn
 
 from stvideo.core.errors import StvideoError
 from stvideo.core.layers import PatchEmbed, resize_grid_embedding
-from stvideo.core.tokens import Tokens, TokenTrace
+from stvideo.core.tokens import Tokens
+from stvideo.core.trace import TokenTrace
 from stvideo.models.arguments import check_choice, check_img_size
 from stvideo.models.base import Backbone
 from stvideo.models.block import Block
 from stvideo.models.optimize import clips_at_once
-from stvideo.reduction.base import AttentionInfo, Host
+from stvideo.reduction.base import IN_BLOCKS
+from stvideo.reduction.hooks import Host
 
 
 class VisionTransformer(Backbone):
@@ -166,6 +168,8 @@ class VisionTransformer(Backbone):
             grid=self.grid,
             num_prefix=self.num_prefix,
             norm_eps=self.norm_eps,
+            class_token=self.cls_token is not None,
+            num_classes=self.num_classes,
         )
 
     def no_weight_decay(self) -> set[str]:
@@ -200,28 +204,39 @@ class VisionTransformer(Backbone):
         return patches
 
     def forward_features(self, clip: Tensor, return_trace: bool = False) -> Tokens:
-        """The tokens after the last block, before the final norm."""
+        """Return the tokens after the last block, before the final norm."""
         clip = self.check_clip(clip)
         first, *later = self.stages()
         if return_trace:
-            tokens = self.embed(clip)
+            tokens = self.run_blocks(self.enter(clip, return_trace), range(len(self.blocks)))
+        else:
+            patches = clip.shape[2] * clip.shape[3] * clip.shape[4] // self.patch_size**2
+            count = self.clips_at_once(clip, patches)
+            # One slice is not cut: splitting would fix the batch of an export.
+            slices = [clip] if count == clip.shape[0] else clip.split(count)
+            tokens = Tokens.concatenate([self.run_blocks(self.enter(part), first) for part in slices])
+            for stage in later:  # with fewer tokens, more clips fit into one pass
+                count = self.clips_at_once(tokens.patches, tokens.patches.shape[1] * tokens.patches.shape[2])
+                tokens = Tokens.concatenate([self.run_blocks(part, stage) for part in tokens.split(count)])
+        for reduction in self.active_reductions():
+            if "finish" in reduction.hooks:
+                tokens = reduction("finish", tokens)
+        return tokens
+
+    def enter(self, clip: Tensor, return_trace: bool = False) -> Tokens:
+        """Embed a clip and let the reductions see its pixels."""
+        tokens = self.embed(clip)
+        if return_trace:
             tokens.trace = TokenTrace.start(clip.shape[0], tokens.grid, clip.device)
-            for stage in (first, *later):
-                tokens = self.run_blocks(tokens, stage)
-            return tokens
-        patches = clip.shape[2] * clip.shape[3] * clip.shape[4] // self.patch_size**2
-        count = self.clips_at_once(clip, patches)
-        slices = [clip] if count == clip.shape[0] else clip.split(count)  # splitting would fix the batch of an export
-        tokens = Tokens.concatenate([self.run_blocks(self.embed(part), first) for part in slices])
-        for stage in later:  # with fewer tokens, more clips fit into one pass
-            count = self.clips_at_once(tokens.patches, tokens.patches.shape[1] * tokens.patches.shape[2])
-            tokens = Tokens.concatenate([self.run_blocks(part, stage) for part in tokens.split(count)])
+        for reduction in self.active_reductions():
+            if "embed" in reduction.hooks:
+                tokens = reduction("embed", tokens, clip)
         return tokens
 
     def stages(self) -> list[range]:
-        """The blocks in runs that each end where a reduction has acted, or at the last block."""
+        """Cut the blocks into runs that each end where a reduction has acted, or at the last block."""
         acted = {
-            layer + (r.span_from(layer) if r.slot == "replace" else 1)
+            layer + (r.span_from(layer) if "replace" in r.hooks else 1)
             for r in self.active_reductions()
             for layer in r.layers
         }
@@ -236,21 +251,18 @@ class VisionTransformer(Backbone):
         return x.shape[0] if self.training else clips_at_once(x, tokens * first.mlp.fc1.out_features)
 
     def run_blocks(self, tokens: Tokens, stage: range) -> Tokens:
-        """The tokens after the blocks of a stage and the reductions among them."""
+        """Return the tokens after the blocks of a stage and the reductions among them."""
         layer = stage.start
         while layer < stage.stop:
-            here = [r for r in self.active_reductions() if layer in r.layers]
-            replacing = next((r for r in here if r.slot == "replace"), None)
+            here = [r for r in self.active_reductions() if layer in r.layers and r.hooks & IN_BLOCKS]
+            replacing = next((r for r in here if "replace" in r.hooks), None)
             if replacing is not None:
                 blocks = self.blocks[layer : layer + replacing.span_from(layer)]
-                tokens = self.run(replacing, tokens, blocks, layer)
+                tokens = self.run(replacing, "replace", layer, tokens, blocks)
                 layer += len(blocks)
-                continue
-            tokens = self.run(self.blocks[layer], tokens, layer, [r for r in here if r.slot == "mid"])
-            for reduction in here:
-                if reduction.slot == "after":
-                    tokens = reduction(layer, tokens, AttentionInfo())
-            layer += 1
+            else:
+                tokens = self.run(self.blocks[layer], tokens, layer, here)
+                layer += 1
         return tokens
 
     def pool(self, tokens: Tokens) -> Tensor:

@@ -1,53 +1,211 @@
-"""What a token reduction is, and how one is put into a model.
+"""The base of every token reduction, and how one is put into a model.
 
-A reduction is a small module in a declared *slot* of a ViT-like model:
+A reduction is a small module that overrides the hooks it needs; docs/extending.md has an example of each kind:
 
-    mid      between the attention and the feed-forward part of a block, for every block in ``layers``
-    replace  takes the place of the consecutive blocks in ``layers`` (it may use their weights)
-    after    after a block
+    embed(tokens, clip)             after the embedding, with the pixels
+    before(layer, tokens)           at the input of each block in ``layers``
+    queries(layer, tokens, info)    inside the attention of those blocks: the tokens that ask, fewer than the keys
+    mid(layer, tokens, info)        between their attention and their feed-forward part
+    replace(layer, tokens, blocks)  in place of each run of consecutive blocks in ``layers``
+    finish(tokens)                  after the last block, before the head
+    losses(outcome)                 terms of the training loss, logged by name
+    calibrate(model, clips)         once, before use, on a few clips
 
-To add a method, write one file in this package with a class decorated by ``@register("name")``; it is found by
-itself, by `stvideo.list_reductions`, by the configuration files and by the tests.
+To add a method, write one file with a class decorated by ``@register("name")``, in this package (where it is found
+by itself) or in any module named in ``plugins:``.
 """
 
 from __future__ import annotations
 
 import copy
-import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from stvideo.core.arguments import keyword_arguments
 from stvideo.core.errors import StvideoError, nearest
+from stvideo.core.tokens import Tokens
+from stvideo.reduction.checks import between, check_layers, check_range, snap
+from stvideo.reduction.hooks import AttentionInfo, Budget, Host, Need, Outcome
 
-Slot = Literal["mid", "replace", "after"]
+Attributes = list[dict[str, Any]]
+"""Plain attributes of a reduction and of the reductions inside it: all that a budget changes."""
 
-
-@dataclass(frozen=True)
-class Host:
-    """What a reduction may know of the model that it is put into."""
-
-    embed_dim: int
-    depth: int
-    num_heads: int
-    attention: str  # divided | joint | space
-    num_frames: int
-    grid: tuple[int, int]  # patch rows and columns at the constructed size
-    num_prefix: int  # class tokens
-    norm_eps: float
+HOOKS = ("embed", "before", "queries", "mid", "replace", "finish", "losses", "calibrate")
+IN_BLOCKS = frozenset(("before", "queries", "mid", "replace"))
 
 
-@dataclass
-class AttentionInfo:
-    """By-products of a block's spatial attention, computed only for the reductions that ask for them."""
+class Reduction(nn.Module):
+    """Base of every method: sub-classes declare class attributes and override hooks.
 
-    class_attention: Tensor | None = None
-    """(B, F, N) float32: attention of the class token to every patch token of its group, averaged over heads."""
-    keys: Tensor | None = None
-    """(B, F, N, C): keys of the patch tokens."""
+    Nothing that belongs to a clip may be kept on the module: state travels on the tokens (``size``, ``valid``,
+    ``policy``, ``per_token``, ``per_clip``). Plain attributes set by the constructor say how much is kept, and change
+    when the budget does; weights and buffers never do.
+
+    Args:
+        host: the model.
+        layers: blocks in which the method acts; none for a method that only overrides ``embed``.
+    """
+
+    name: ClassVar[str]
+    hooks: ClassVar[frozenset[str]] = frozenset()  # those that the class overrides, found by itself
+    needs: frozenset[Need] = frozenset()  # fields of `AttentionInfo` that ``queries`` and ``mid`` read
+    recovers: ClassVar[bool] = False  # whether every patch is its own token again afterwards
+    is_control: ClassVar[bool] = False  # whether it is what other methods have to beat at equal cost
+    budgets: ClassVar[Mapping[str, Budget]] = {}
+    needs_calibration: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.hooks = frozenset(name for name in HOOKS if getattr(cls, name) is not getattr(Reduction, name))
+
+    def __init__(self, host: Host, *, layers: Sequence[int] | int = ()) -> None:
+        super().__init__()
+        self.host = host
+        self.layers = check_layers(self.name, layers, host.depth, may_be_empty=not self.hooks & IN_BLOCKS)
+        self.options: dict[str, Any] = {}  # the keywords that rebuild it, filled in by `build_reduction`
+        self.budget_range: dict[str, Any] = {}  # any-budget training: {option: (lowest, highest)}
+        self.budget_levels: int | None = None  # training budgets snap to so many where each costs a compilation
+        self._final: Attributes | None = None  # plain attributes of the final budget while training has others
+
+    # ---- hooks ----
+
+    def embed(self, tokens: Tokens, clip: Tensor) -> Tokens:
+        """Change the embedded tokens. clip (B, 3, T, H, W) is what the model was given."""
+        raise NotImplementedError
+
+    def before(self, layer: int, tokens: Tokens) -> Tokens:
+        """Change the tokens at the input of block ``layer``."""
+        raise NotImplementedError
+
+    def queries(self, layer: int, tokens: Tokens, info: AttentionInfo) -> Tokens:
+        """Return the tokens that attend to all ``tokens`` in block ``layer``; they alone go on."""
+        raise NotImplementedError
+
+    def mid(self, layer: int, tokens: Tokens, info: AttentionInfo) -> Tokens:
+        """Change the tokens after the attention of block ``layer`` and its residual."""
+        raise NotImplementedError
+
+    def replace(self, layer: int, tokens: Tokens, blocks: Sequence[Any]) -> Tokens:
+        """Do the work of ``blocks``, a run of consecutive ones from number ``layer`` on."""
+        raise NotImplementedError
+
+    def finish(self, tokens: Tokens) -> Tokens:
+        """Change what the head reads, after the last block."""
+        raise NotImplementedError
+
+    def losses(self, outcome: Outcome) -> dict[str, Tensor]:
+        """Return terms of the training loss by name, each a scalar; they are added up as they are."""
+        raise NotImplementedError
+
+    def calibrate(self, model: nn.Module, clips: Iterable[Tensor]) -> None:
+        """Look at clips (B, 3, T, H, W) before use and keep what was learned in buffers."""
+        raise NotImplementedError
+
+    def forward(self, hook: str, *args: Any) -> Tokens:
+        """Call a hook by its name; the model calls them all through here, so that module hooks of torch see them."""
+        return getattr(self, hook)(*args)  # type: ignore[no-any-return]
+
+    # ---- structure ----
+
+    def span_from(self, layer: int) -> int:
+        """Count the consecutive blocks in ``layers`` from ``layer`` on."""
+        last = layer
+        while last + 1 in self.layers:
+            last += 1
+        return last - layer + 1
+
+    @classmethod
+    def resolve_options(cls, model: nn.Module, options: dict[str, Any]) -> dict[str, Any]:
+        """Work out options from the whole model; returns those that the constructor takes."""
+        return options
+
+    @classmethod
+    def example(cls, host: Host) -> dict[str, Any]:
+        """Return options with which the method reduces a small model: for tests and trials of every method."""
+        for option, budget in cls.budgets.items():
+            if budget.kind == "share":
+                return {option: 0.5}
+            if budget.kind == "count":
+                return {option: max(1, host.grid[0] * host.grid[1] // 4)}
+        return {}
+
+    # ---- budgets ----
+
+    def with_budget(self, budget: Mapping[str, Any]) -> dict[str, Any]:
+        """Return ``options`` with another budget; the ways to say it exclude each other, so the old one goes."""
+        return {key: value for key, value in self.options.items() if key not in self.budgets} | dict(budget)
+
+    def attributes_for(self, options: Mapping[str, Any]) -> Attributes:
+        """Return the plain attributes of a reduction built with ``options``; raises `StvideoError` for bad ones."""
+        with torch.device("meta"):
+            return build_reduction(self.name, self.host, options)._plain_attributes()
+
+    def use_budget(self, options: Mapping[str, Any], attributes: Attributes) -> None:
+        """Keep as much as a reduction built with ``options``, whose `attributes_for` these are, from now on."""
+        self._put_on(attributes)
+        self._final = None
+        self.options = copy.deepcopy(dict(options))
+
+    def train_with(self, budget: Mapping[str, Any]) -> None:
+        """Keep as much as ``budget`` says while in training mode; evaluation keeps its own."""
+        if self.training:
+            attributes = self.attributes_for(self.with_budget(budget))
+            self._final = self._final or self._plain_attributes()
+            self._put_on(attributes)
+
+    def train(self, mode: bool = True) -> Reduction:
+        """Switch mode; evaluation goes back to the final budget. Training waits for the next draw or epoch."""
+        super().train(mode)
+        if not mode and self._final is not None:
+            self._put_on(self._final)
+            self._final = None
+        return self
+
+    @property
+    def has_schedule(self) -> bool:
+        """Whether the budget of training follows the epoch, so that it cannot be drawn as well."""
+        return False
+
+    def set_epoch(self, epoch: float) -> None:
+        """Follow a schedule, given the epochs trained so far (fractional); called before every optimiser step."""
+
+    def draw_budget(self, generator: torch.Generator) -> None:
+        """Any-budget training: draw from ``budget_range`` what the coming step keeps; called before every step."""
+        drawn = {}
+        for option, (low, high) in self.budget_range.items():
+            share = torch.rand((), generator=generator, dtype=torch.float64).item()
+            drawn[option] = between(low, high, snap(share, self.budget_levels), self.budgets[option].kind)
+        if drawn:
+            self.train_with(drawn)
+
+    def training_budgets(self, count: int) -> list[dict[str, Any]]:
+        """List budgets spread over what `draw_budget` draws from, the dearest last; empty where it draws none."""
+        spread: list[dict[str, Any]] = []
+        for option, (low, high) in self.budget_range.items():
+            shares = [i / max(count - 1, 1) for i in range(count)]
+            values = [between(low, high, share, self.budgets[option].kind) for share in shares]
+            spread += [{option: round(value, 6)} for value in dict.fromkeys(values)]
+        return spread
+
+    def state_summary(self) -> dict[str, float]:
+        """Return numbers worth logging, e.g. the present keep rate."""
+        return {}
+
+    def _plain_attributes(self) -> Attributes:
+        """Everything but weights, buffers and sub-modules, of this method and of the methods inside it."""
+        return [
+            {key: value for key, value in vars(part).items() if key not in _BOOKKEEPING}
+            for part in self.modules()
+            if isinstance(part, Reduction)
+        ]
+
+    def _put_on(self, attributes: Attributes) -> None:
+        parts = [part for part in self.modules() if isinstance(part, Reduction)]
+        for part, values in zip(parts, attributes, strict=True):
+            vars(part).update(values)
 
 
 class Reducible(nn.Module):
@@ -64,7 +222,7 @@ class Reducible(nn.Module):
         raise NotImplementedError
 
     def example_shape(self) -> tuple[int, int, int, int, int]:
-        """Shape of one clip at the constructed size: (1, 3, T, H, W)."""
+        """Return the shape of one clip at the constructed size: (1, 3, T, H, W)."""
         raise NotImplementedError
 
     def active_reductions(self) -> list[Reduction]:
@@ -72,68 +230,21 @@ class Reducible(nn.Module):
         return [reduction for reduction in self.reductions.values() if isinstance(reduction, Reduction)]
 
 
-class Reduction(nn.Module):
-    """Base of every method. Sub-classes set the class attributes and implement ``forward``.
-
-    ``forward(layer, tokens, info) -> Tokens`` for ``mid`` and ``after``,
-    ``forward(tokens, blocks) -> Tokens`` for ``replace``.
-    """
-
-    name: ClassVar[str]
-    slot: ClassVar[Slot] = "mid"
-    needs: ClassVar[frozenset[str]] = frozenset()  # of "class_attention", "keys"
-    recovers: ClassVar[bool] = False  # whether every patch is its own token again afterwards
-    budget_options: ClassVar[tuple[str, ...]] = ()  # ways to say how much to keep that the same weights serve
-
-    def __init__(self, host: Host, *, layers: Sequence[int] | int) -> None:
-        super().__init__()
-        self.layers = check_layers(self.name, layers, host.depth)
-        self.options: dict[str, Any] = {}  # the keywords that rebuild it, filled in by `build_reduction`
-        self.budget_levels: int | None = None  # training budgets snap to so many where each costs a compilation
-
-    def span_from(self, layer: int) -> int:
-        """How many consecutive blocks, from ``layer`` on, this reduction stands for."""
-        last = layer
-        while last + 1 in self.layers:
-            last += 1
-        return last - layer + 1
-
-    @classmethod
-    def resolve_options(cls, model: nn.Module, options: dict[str, Any]) -> dict[str, Any]:
-        """Options as the constructor takes them; a method may work out some of them from the whole model here."""
-        return options
-
-    def set_epoch(self, epoch: float) -> None:
-        """Tell the method how far training is (in epochs, fractional); called before every optimiser step."""
-
-    def draw_budget(self, generator: torch.Generator) -> None:
-        """Any-budget training: draw what the coming step keeps; called before every optimiser step."""
-
-    def training_budgets(self, count: int) -> list[dict[str, Any]]:
-        """Budgets spread over the range that `draw_budget` draws from, the dearest last; empty where it draws none."""
-        return []
-
-    def with_budget(self, budget: dict[str, Any]) -> dict[str, Any]:
-        """``options`` with another budget; the ways to say it exclude each other, so the old one goes."""
-        return {key: value for key, value in self.options.items() if key not in self.budget_options} | budget
-
-    def copy_budget(self, other: Reduction) -> None:
-        """Take over the budget of ``other``, which was built with `with_budget`."""
-
-    def state_summary(self) -> dict[str, float]:
-        """Numbers worth logging, e.g. the present keep rate."""
-        return {}
-
+_BOOKKEEPING = frozenset((*vars(nn.Module()), "options", "budget_levels", "_final"))
 
 _REGISTRY: dict[str, type[Reduction]] = {}
 
 
 def register(name: str) -> Callable[[type[Reduction]], type[Reduction]]:
-    """Class decorator: make a `Reduction` known under ``name``."""
+    """Class decorator: make a `Reduction` known under ``name``.
+
+    Raises:
+        StvideoError: another method has this name.
+    """
 
     def decorate(cls: type[Reduction]) -> type[Reduction]:
-        if name in _REGISTRY:
-            raise RuntimeError(f"a reduction called {name!r} is registered already")
+        if name in _REGISTRY and _REGISTRY[name].__qualname__ != cls.__qualname__:
+            raise StvideoError(f"a reduction called {name!r} exists already; give yours another name")
         cls.name = name
         _REGISTRY[name] = cls
         return cls
@@ -142,23 +253,25 @@ def register(name: str) -> Callable[[type[Reduction]], type[Reduction]]:
 
 
 def list_reductions() -> list[str]:
-    """Names of all reduction methods."""
+    """List the names of all reduction methods."""
     return sorted(_REGISTRY)
 
 
 def reduction_class(name: str) -> type[Reduction]:
-    """The class registered as ``name``; raises `StvideoError` with the list of names."""
+    """Return the class registered as ``name``; raises `StvideoError` with the list of names."""
     if name not in _REGISTRY:
         raise StvideoError(
-            f"unknown reduction {name!r}{nearest(str(name), _REGISTRY)}; there are: {', '.join(list_reductions())}"
+            f"unknown reduction {name!r}{nearest(str(name), _REGISTRY)}; there are: {', '.join(list_reductions())} "
+            "(one of your own comes with plugins=[MODULE])"
         )
     return _REGISTRY[name]
 
 
 def option_names(name: str) -> list[str]:
-    """The keywords that reduction ``name`` takes."""
-    parameters = inspect.signature(reduction_class(name).__init__).parameters
-    return [key for key in parameters if key not in ("self", "host")]
+    """List the keywords that reduction ``name`` takes, ranges of its budgets included."""
+    cls = reduction_class(name)
+    ranges = [f"{option}_range" for option, budget in cls.budgets.items() if budget.kind != "grid"]
+    return list(dict.fromkeys((*keyword_arguments(cls), *ranges)))
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
@@ -174,87 +287,26 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
 def build_reduction(name: str, host: Host, options: Mapping[str, Any]) -> Reduction:
     """Construct reduction ``name`` for ``host``.
 
+    ``OPTION_range=[low, high]`` beside any budget of the method is any-budget training: every step draws one.
+
     Raises:
         StvideoError: unknown method or option, or a value that does not fit the model.
     """
     cls = reduction_class(name)
     check_options(name, options)
-    reduction = cls(host, **copy.deepcopy(dict(options)))
-    reduction.options = copy.deepcopy(dict(options))
-    return reduction
-
-
-def apply_reduction(model: nn.Module, name: str, **options: Any) -> nn.Module:
-    """Put reduction ``name`` into ``model`` (in place); replaces one of the same name.
-
-    Args:
-        model: a model with reduction slots (ViT-like).
-        name: one of `list_reductions`.
-        options: the method's own keywords; see its class.
-
-    Returns:
-        The model.
-
-    Raises:
-        StvideoError: the model has no slots, the method or an option is unknown, or it does not fit.
-    """
-    if not isinstance(model, Reducible):
-        raise StvideoError(f"{type(model).__name__} takes no token reductions: it is none of stvideo's models")
-    host = model.reduction_host()
-    check_options(name, options)
-    reduction = build_reduction(name, host, reduction_class(name).resolve_options(model, options))
-    _check_slots_free(reduction, [other for other in model.active_reductions() if other.name != name])
-    reference = next(model.parameters())
-    reduction.to(device=reference.device, dtype=reference.dtype)
-    reduction.train(model.training)
-    model.reductions[name] = reduction
-    return model
-
-
-def remove_reduction(model: nn.Module) -> nn.Module:
-    """Make ``model`` dense again (in place), with the present values of the weights it shares. Returns the model."""
-    if isinstance(model, Reducible):
-        model.reductions.clear()
-    return model
-
-
-def reduction_options(model: nn.Module) -> dict[str, dict[str, Any]]:
-    """``{method: options}`` of the reductions that ``model`` has now, in order; what `stvideo.create_model` takes."""
-    reductions = model.active_reductions() if isinstance(model, Reducible) else []
-    return {reduction.name: dict(reduction.options) for reduction in reductions}
-
-
-def check_layers(name: str, layers: Sequence[int] | int, depth: int) -> tuple[int, ...]:
-    """``layers`` as a rising tuple of block numbers inside the network; raises `StvideoError` otherwise."""
+    given = copy.deepcopy(dict(options))
+    ranges = {option: given.pop(f"{option}_range", None) for option in cls.budgets}
+    ranges = {option: bounds for option, bounds in ranges.items() if bounds is not None}
     try:
-        numbers = (layers,) if isinstance(layers, int) else tuple(layers)
-    except TypeError:
-        numbers = ()
-    if not numbers or not all(isinstance(n, int) and not isinstance(n, bool) for n in numbers):
-        raise StvideoError(f"{name}: layers must be block numbers such as [3, 6, 9], not {layers!r}")
-    if len(set(numbers)) != len(numbers):
-        raise StvideoError(f"{name}: layers {list(numbers)} names a block twice")
-    for number in numbers:
-        if not 0 <= number < depth:
-            raise StvideoError(f"{name}: layer {number} is outside the model's {depth} blocks (0 to {depth - 1})")
-    return tuple(sorted(numbers))
-
-
-def spread_layers(depth: int) -> tuple[int, ...]:
-    """The default layers of class-attention reorganization: 3, 6, 9 of 12 and 4, 8, 12 of 16 (EViT, section 4.1)."""
-    third = max(depth // 4, 1)
-    return tuple(n for n in (third, 2 * third, 3 * third) if n < depth) or (0,)
-
-
-def check_unit(name: str, key: str, value: Any) -> float:
-    """``value`` as a float in (0, 1]; raises `StvideoError` otherwise."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1:
-        raise StvideoError(f"{name}: {key} must be above 0 and at most 1, not {value!r}")
-    return float(value)
-
-
-def _check_slots_free(new: Reduction, others: Sequence[Reduction]) -> None:
-    for other in others:
-        clash = sorted(set(new.layers) & set(other.layers))
-        if clash and (new.slot == other.slot or "replace" in (new.slot, other.slot)):
-            raise StvideoError(f"{new.name}: block {clash[0]} is taken by {other.name!r}; give it other layers")
+        reduction = cls(host, **given)
+    except TypeError as error:
+        raise StvideoError(f"{name}: {' '.join(str(error).split())[:200]}") from None
+    reduction.options = copy.deepcopy(dict(options))
+    if ranges and reduction.has_schedule:
+        raise StvideoError(
+            f"{name}: {next(iter(ranges))}_range draws a budget for every step; give no schedule beside it"
+        )
+    reduction.budget_range = {
+        option: check_range(name, option, bounds, cls.budgets[option].kind) for option, bounds in ranges.items()
+    }
+    return reduction

@@ -18,8 +18,8 @@ What we chose where the paper leaves video open, or differ from it:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +29,9 @@ from stvideo.core.errors import StvideoError
 from stvideo.core.layers import LayerScale, attention_weights, resize_grid_embedding, resize_time_embedding
 from stvideo.core.parts import part
 from stvideo.core.tokens import Tokens
-from stvideo.reduction.base import Host, Reduction, register
+from stvideo.reduction.base import Reduction, register
+from stvideo.reduction.checks import semantic_layers
+from stvideo.reduction.hooks import Budget, Host
 from stvideo.reduction.windows import bin_membership, scatter_to_grid, slot_frames, space_membership, window_pool
 
 
@@ -60,13 +62,27 @@ class GridConv(nn.Module):
         return self.proj(F.gelu(self.norm(maps)))
 
 
+class Memory(NamedTuple):
+    """The patch tokens that each of G groups of centres reads.
+
+    Attributes:
+        patches: (B, G, L, C).
+        index: (B, G, L) int64, place of each in the grid.
+        bias: (B or 1, G, L) float32 added to the attention logits, -inf on padding; None for none.
+    """
+
+    patches: Tensor
+    index: Tensor
+    bias: Tensor | None
+
+
 @register("stgm")
 class SemanticTokens(Reduction):
     """Semantic token generation in place of consecutive blocks (STViT, section 3.2).
 
     Args:
         host: the model.
-        layers: the consecutive blocks it stands for; the paper's best depth is two, at 4 and 5 of 12.
+        layers: the consecutive blocks it takes the place of; the paper's best depth is two, at 4 and 5 of 12 (default).
         grid: semantic tokens (t, h, w). ``None`` for t is one slot per frame, whatever the clip's length.
         num_semantic_tokens: instead of ``grid``, how many per frame; a square number such as 16.
         layer_scale: initial scale of both branches in each of its layers. 1 suits weights that come from a dense
@@ -81,21 +97,23 @@ class SemanticTokens(Reduction):
         StvideoError: layers that are not consecutive, or a semantic grid larger than the patch grid.
     """
 
-    slot = "replace"
-    budget_options = ("grid", "num_semantic_tokens")
+    budgets = {  # noqa: RUF012
+        "grid": Budget("grid", is_default=True),
+        "num_semantic_tokens": Budget("count", is_default=True),
+    }
 
     def __init__(
         self,
         host: Host,
         *,
-        layers: Sequence[int] | int = (4, 5),
+        layers: Sequence[int] | int | None = None,
         grid: Sequence[int | None] | None = None,
         num_semantic_tokens: int | None = None,
         layer_scale: float = 1.0,
         global_centers: bool = True,
         grids: Sequence[Sequence[int | None]] | None = None,
     ) -> None:
-        super().__init__(host, layers=layers)
+        super().__init__(host, layers=semantic_layers(host.depth) if layers is None else layers)
         if self.span_from(self.layers[0]) != len(self.layers):
             raise StvideoError(f"{self.name}: layers {list(self.layers)} are not consecutive blocks")
         if num_semantic_tokens is not None:
@@ -106,7 +124,6 @@ class SemanticTokens(Reduction):
         if grid is None:
             grid = self.grids[-1] if self.grids else (None, 4, 4)
         self.grid = check_grid(self.name, grid, host)
-        self.training_grid = self.grid
         self.attention = host.attention
         served = self.grids or [self.grid]
         slots = max(t or host.num_frames for t, _, _ in served)
@@ -126,31 +143,32 @@ class SemanticTokens(Reduction):
             if slots > 1:
                 self.center_time = nn.Parameter(torch.empty(1, slots, dim).normal_(std=0.02))
 
+    @property
     def served_grids(self) -> list[list[int | None]]:
         """The grids that the weights are laid out for, as the option ``grids`` takes them."""
         return [list(grid) for grid in self.grids or [self.grid]]
 
+    @classmethod
+    def example(cls, host: Host) -> dict[str, Any]:
+        depth = min(host.depth, 3)
+        return {"layers": tuple(range(1, depth)), "grid": (None, 2, 2)}
+
     def draw_budget(self, generator: torch.Generator) -> None:
         if self.grids:
-            self.training_grid = self.grids[int(torch.randint(len(self.grids), (), generator=generator))]
+            self.train_with({"grid": self.grids[int(torch.randint(len(self.grids), (), generator=generator))]})
 
     def training_budgets(self, count: int) -> list[dict[str, Any]]:
         return [{"grid": list(grid)} for grid in self.grids]
 
-    def with_budget(self, budget: dict[str, Any]) -> dict[str, Any]:
-        return super().with_budget(budget) | {"grids": self.served_grids()}  # what the weights are laid out for
-
-    def copy_budget(self, other: Reduction) -> None:
-        assert isinstance(other, SemanticTokens)
-        self.grid, self.training_grid, self.grids = other.grid, other.training_grid, other.grids
+    def with_budget(self, budget: Mapping[str, Any]) -> dict[str, Any]:
+        return super().with_budget(budget) | {"grids": self.served_grids}
 
     def state_summary(self) -> dict[str, float]:
-        """Patches of one time slot's grid, where it changes from step to step."""
-        return {"tokens_per_slot": float(math.prod(self.training_grid[1:]))} if len(self.grids) > 1 else {}
+        return {"tokens_per_slot": float(math.prod(self.grid[1:]))} if len(self.grids) > 1 else {}
 
     def semantic_grid(self, frames: int) -> tuple[int, int, int]:
         """(t, h, w) for a clip of ``frames`` frames; raises `StvideoError` if it has fewer than t."""
-        slots, rows, columns = self.training_grid if self.training else self.grid
+        slots, rows, columns = self.grid
         if slots is not None and slots > frames:
             raise StvideoError(f"{self.name}: {slots} time slots for a clip of {frames} frames")
         return slots or frames, rows, columns
@@ -164,13 +182,13 @@ class SemanticTokens(Reduction):
             centers = centers + resize_time_embedding(self.center_time, grid[0]).unsqueeze(2)
         return centers.expand(-1, grid[0], -1, -1)
 
-    def forward(self, tokens: Tokens, blocks: Sequence[Any], layer: int) -> Tokens:
+    def replace(self, layer: int, tokens: Tokens, blocks: Sequence[Any]) -> Tokens:
         """Read the patch tokens, return only the semantic tokens.
 
         Args:
+            layer: number of the first block.
             tokens: patches (B, F, N, C) on the grid (T, H, W).
             blocks: the blocks whose weights it uses.
-            layer: number of the first of them.
 
         Returns:
             Tokens on the grid (t, h, w): patches (B, t, h*w, C), or (B, 1, t*h*w, C) under joint attention.
@@ -179,26 +197,29 @@ class SemanticTokens(Reduction):
         grid = self.semantic_grid(frames)
         if grid[1] > height or grid[2] > width:
             raise StvideoError(f"{self.name}: a semantic grid of {grid[1]}x{grid[2]} for {height}x{width} patches")
-        memory, memory_index, valid = self._memory(tokens, grid[0])
-        centers = self._initial_centers(tokens, grid, memory, memory_index, valid)
+        memory = self._memory(tokens, grid[0])
         state = tokens.replace(
-            patches=centers,
+            patches=self._initial_centers(tokens, grid, memory),
             prefix=self._prefix_per_slot(tokens, grid[0]),
             grid=grid,
             index=None,
+            size=None,
+            valid=None,
+            policy=None,
+            per_token={},
             fusions=0,
             aligned=True,
             trace=None,
         )
         extra = self.global_centers(grid)
-        entered = (None, None) if tokens.trace is None else (tokens.trace.current, tokens.trace.current_fused)
+        entered = None if tokens.trace is None else tokens.trace.snapshot()
         for i, block in enumerate(blocks):
             if i == 1 and extra is not None:
                 state = state.replace(patches=state.patches + extra.reshape(1, *state.patches.shape[1:]))
             state = block.mix_time(state)
-            if tokens.trace is not None:  # both layers' assignments start from the tokens that entered the module
-                tokens.trace.current, tokens.trace.current_fused = entered
-            state = self._read(i, block, state, memory, valid, tokens, layer + i)
+            if tokens.trace is not None and entered is not None:
+                tokens.trace.restore(entered)  # both layers' assignments start from the tokens that entered the module
+            state = self._read(i, block, state, memory, tokens, layer + i)
             state = block.feed_forward(state, self.mlp_scale[i])
         return state.replace(trace=tokens.trace)
 
@@ -211,59 +232,49 @@ class SemanticTokens(Reduction):
         weight = member / member.sum(dim=1, keepdim=True)
         return torch.einsum("st,btpc->bspc", weight, prefix)
 
-    def _memory(self, tokens: Tokens, slots: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The patch tokens that each group of centres reads.
-
-        Returns:
-            tokens (B, G, L, C), their grid index (B, G, L), and (1, G, L) bool, False on padding, or None.
-        """
+    def _memory(self, tokens: Tokens, slots: int) -> Memory:
+        """Collect the patch tokens that each group of centres reads: those of its slot's frames."""
         patches, index = tokens.patches, tokens.indices()
         frames = patches.shape[1]
+        bias = tokens.attention_bias()
+        bias = None if bias is None else bias[:, :, tokens.num_prefix :]
         if self.attention == "joint" or slots == frames:
-            return patches, index, None
+            return Memory(patches, index, bias)
         table, valid = slot_frames(frames, slots, patches.device)
-        picked = table.flatten()
-        shape = (patches.shape[0], slots, -1)
-        memory = patches.index_select(1, picked).reshape(*shape, patches.shape[-1])
-        index = index.index_select(1, picked).reshape(index.shape[0], *shape[1:])
+
+        def per_slot(x: Tensor) -> Tensor:
+            return x.index_select(1, table.flatten()).reshape(x.shape[0], slots, -1, *x.shape[3:])
+
         if valid is not None:
-            valid = valid.unsqueeze(-1).expand(-1, -1, patches.shape[2]).reshape(1, slots, -1)
-        return memory, index, valid
+            bias = patches.new_zeros(1, *patches.shape[1:3], dtype=torch.float32) if bias is None else bias
+            absent = ~valid.unsqueeze(-1).expand(-1, -1, patches.shape[2]).reshape(1, slots, -1)
+            return Memory(per_slot(patches), per_slot(index), per_slot(bias).masked_fill(absent, -torch.inf))
+        return Memory(per_slot(patches), per_slot(index), None if bias is None else per_slot(bias))
 
     @part("pooling")
-    def _initial_centers(
-        self, tokens: Tokens, grid: tuple[int, int, int], memory: Tensor, index: Tensor, valid: Tensor | None
-    ) -> Tensor:
-        """P: gated pooling inside each window, plus the offset between windows. Returns (B, G, M, C)."""
-        batch = memory.shape[0]
+    def _initial_centers(self, tokens: Tokens, grid: tuple[int, int, int], memory: Memory) -> Tensor:
+        """Pool P: gated pooling inside each window, plus the offset between windows. Returns (B, G, M, C)."""
+        batch, index = memory.patches.shape[0], memory.index
         frames, height, width = tokens.grid
         gate = self.gate(scatter_to_grid(tokens)).flatten(1)  # (B, T*H*W)
         cell = index.clamp(min=0).expand(batch, -1, -1)
         logits = gate.gather(1, cell.flatten(1)).view(cell.shape)
 
-        member = space_membership((height, width), grid[1:], memory.device)[:, index % (height * width)]
+        member = space_membership((height, width), grid[1:], index.device)[:, index % (height * width)]
         member = member.movedim(0, 2) & (index >= 0).unsqueeze(2)  # (B or 1, G, h*w, L)
         if self.attention == "joint":
-            in_time = bin_membership(frames, grid[0], memory.device)[:, index.clamp(min=0) // (height * width)]
+            in_time = bin_membership(frames, grid[0], index.device)[:, index.clamp(min=0) // (height * width)]
             member = (in_time.movedim(0, 2).unsqueeze(3) & member.unsqueeze(2)).flatten(2, 3)
-        if valid is not None:
-            member = member & valid.unsqueeze(2)
-        centers = window_pool(memory, logits, member)
+        if memory.bias is not None:
+            member = member & memory.bias.isfinite().unsqueeze(2)
+            logits = logits + memory.bias.nan_to_num(neginf=0.0)
+        centers = window_pool(memory.patches, logits, member)
         on_grid = centers.reshape(batch, *grid, -1)
         return (on_grid + self.offset(on_grid)).reshape(centers.shape)
 
     @part("cross-attention")
-    def _read(
-        self,
-        i: int,
-        block: Any,
-        state: Tokens,
-        memory: Tensor,
-        valid: Tensor | None,
-        source: Tokens,
-        layer: int,
-    ) -> Tokens:
-        """Cross-attention of one STGM layer: semantic and class tokens query the patches.
+    def _read(self, i: int, block: Any, state: Tokens, memory: Memory, source: Tokens, layer: int) -> Tokens:
+        """Attend from semantic and class tokens to the patches in one STGM layer.
 
         The first layer's keys are the class token and the patches, later ones' the semantic tokens too
         (STViT, equations 3 and 5).
@@ -273,15 +284,15 @@ class SemanticTokens(Reduction):
         x = torch.cat((state.prefix.expand(batch, groups, num_prefix, dim), state.patches), dim=2).flatten(0, 1)
         own = num_prefix if i == 0 else num_prefix + count
         q = block.attn.project_q(block.norm1(x))
-        k, v = block.attn.project_kv(block.norm1(torch.cat((x[:, :own], memory.flatten(0, 1)), dim=1)))
-        mask = None
-        if valid is not None:
-            seen = torch.cat((valid.new_ones(1, groups, own), valid), dim=2)
-            mask = seen.expand(batch, -1, -1).flatten(0, 1)[:, None, None]
+        k, v = block.attn.project_kv(block.norm1(torch.cat((x[:, :own], memory.patches.flatten(0, 1)), dim=1)))
+        bias = None
+        if memory.bias is not None:
+            bias = F.pad(memory.bias.expand(batch, -1, -1).flatten(0, 1), (own, 0))
+        mask = None if bias is None else bias.to(q.dtype)[:, None, None]
         out = block.ls1(block.attn.attend(q, k, v, mask))
         out = block.drop_path(self.attn_scale[i](out).view(batch, groups, -1, dim))
         if source.trace is not None:
-            weights = attention_weights(q[:, :, num_prefix:], k, mask)[..., own:]
+            weights = attention_weights(q[:, :, num_prefix:], k, bias)[..., own:]
             self._trace(weights.view(batch, groups, count, -1), source, layer)
         return block.add_residual(state, out)
 
@@ -299,7 +310,7 @@ class SemanticTokens(Reduction):
         per_token = weights.new_zeros(batch, groups, count, before_groups * before_count)
         per_token.scatter_reduce_(3, position, weights, "amax")  # repeated frames of a padded slot count once
         moved_to = per_token.flatten(1, 2).argmax(dim=1)
-        source.trace.record(layer, self.name, moved_to)
+        source.trace.record(layer, self.name, moved_to, kind="semantic")
 
 
 def square_grid(name: str, count: int) -> tuple[None, int, int]:

@@ -13,7 +13,7 @@ all of them); the recovery block's temporal attention runs on the semantic token
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,7 +23,8 @@ from stvideo.core.errors import StvideoError
 from stvideo.core.layers import LayerScale
 from stvideo.core.parts import part
 from stvideo.core.tokens import Tokens
-from stvideo.reduction.base import Host, Reduction, register
+from stvideo.reduction.base import Reduction, register
+from stvideo.reduction.hooks import Budget, Host
 from stvideo.reduction.stgm import SemanticTokens
 
 
@@ -55,9 +56,8 @@ class SemanticRecovery(Reduction):
         StvideoError: a run of fewer than three blocks, or as for ``stgm``.
     """
 
-    slot = "replace"
     recovers = True
-    budget_options = SemanticTokens.budget_options
+    budgets = {name: Budget(budget.kind) for name, budget in SemanticTokens.budgets.items()}  # noqa: RUF012
 
     def __init__(
         self,
@@ -96,41 +96,39 @@ class SemanticRecovery(Reduction):
         """The STGM of every unit."""
         return [unit.stgm for unit in self.units]  # type: ignore[misc]
 
+    @classmethod
+    def example(cls, host: Host) -> dict[str, Any]:
+        return {"layers": tuple(range(1, min(host.depth, 4))), "grid": (None, 1, 1)}
+
     def draw_budget(self, generator: torch.Generator) -> None:
-        first, *others = self.generators
-        first.draw_budget(generator)
-        for other in others:
-            other.training_grid = first.training_grid
+        grids = self.generators[0].grids
+        if grids:
+            self.train_with({"grid": grids[int(torch.randint(len(grids), (), generator=generator))]})
 
     def training_budgets(self, count: int) -> list[dict[str, Any]]:
         return self.generators[0].training_budgets(count)
 
-    def with_budget(self, budget: dict[str, Any]) -> dict[str, Any]:
-        return super().with_budget(budget) | {"grids": self.generators[0].served_grids()}
-
-    def copy_budget(self, other: Reduction) -> None:
-        assert isinstance(other, SemanticRecovery)
-        for own, new in zip(self.generators, other.generators, strict=True):
-            own.copy_budget(new)
+    def with_budget(self, budget: Mapping[str, Any]) -> dict[str, Any]:
+        return super().with_budget(budget) | {"grids": self.generators[0].served_grids}
 
     def state_summary(self) -> dict[str, float]:
         return self.generators[0].state_summary()
 
-    def forward(self, tokens: Tokens, blocks: Sequence[Any], layer: int) -> Tokens:
-        """One unit: the same patch tokens (B, F, N, C) in and out, updated."""
+    def replace(self, layer: int, tokens: Tokens, blocks: Sequence[Any]) -> Tokens:
+        """Run one unit: the same patch tokens (B, F, N, C) in and out, updated."""
         unit = self.units[self.starts.index(layer)]
         assert isinstance(unit, DumbbellUnit)
         trace = tokens.trace
-        entered = None if trace is None else (trace.current, trace.current_fused)
-        semantic = unit.stgm(tokens, blocks[:2], layer)
+        entered = None if trace is None else trace.snapshot()
+        semantic = unit.stgm("replace", layer, tokens, blocks[:2])
         for i, block in enumerate(blocks[2:-1], start=2):
             semantic = block(semantic, layer + i)
             if trace is not None:
-                trace.keep(layer + i, self.name)
+                trace.repeat(layer + i, self.name)
         tokens = self._recover(unit, blocks[-1], tokens, semantic)
-        if trace is not None:
-            trace.current, trace.current_fused = entered  # type: ignore[misc]
-            trace.keep(layer + len(blocks) - 1, self.name)
+        if trace is not None and entered is not None:
+            trace.restore(entered)
+            trace.repeat(layer + len(blocks) - 1, self.name)
         return tokens
 
     @part("recovery")

@@ -46,14 +46,15 @@ def slot_frames(frames: int, slots: int, device: torch.device) -> tuple[Tensor, 
 
 
 def scatter_to_grid(tokens: Tokens) -> Tensor:
-    """Patch tokens on their (T, H, W) grid, zero where none is left. Returns (B, T, H, W, C)."""
+    """Put patch tokens on their (T, H, W) grid, zero where none is left. Returns (B, T, H, W, C)."""
     batch, dim = tokens.patches.shape[0], tokens.patches.shape[-1]
     frames, height, width = tokens.grid
     if tokens.index is None:
         return tokens.patches.reshape(batch, frames, height, width, dim)
     cells = frames * height * width
     index = tokens.index.flatten(1)
-    index = torch.where(index < 0, cells, index)  # fused tokens go to one extra cell that is cut off again
+    absent = index < 0 if tokens.valid is None else (index < 0) | ~tokens.valid.flatten(1)
+    index = torch.where(absent, cells, index)  # fused tokens and padding go to one extra cell that is cut off again
     flat = tokens.patches.new_zeros(batch, cells + 1, dim)
     flat = flat.scatter(1, index.unsqueeze(-1).expand(-1, -1, dim), tokens.patches.flatten(1, 2))
     return flat[:, :cells].view(batch, frames, height, width, dim)

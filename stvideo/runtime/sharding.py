@@ -21,6 +21,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.utils import get_total_norm
 
 from stvideo.core.errors import StvideoError
+from stvideo.reduction.apply import reductions_of
 
 
 def prepare_fsdp(accelerator: Accelerator) -> None:
@@ -148,8 +149,8 @@ def _options(accelerator: Accelerator) -> dict[str, Any]:
 def _units(model: nn.Module, processes: int) -> list[nn.Module]:
     """The blocks that run as modules, from the lists named ``blocks``."""
     opened: set[int] = set()
-    for reduction in getattr(model, "reductions", {}).values():
-        if reduction.slot == "replace":
+    for reduction in reductions_of(model).values():
+        if "replace" in reduction.hooks:
             opened.update(
                 number for first in reduction.layers for number in range(first, first + reduction.span_from(first))
             )

@@ -10,7 +10,8 @@ from typing import Any
 from stvideo.core.errors import StvideoError, nearest
 from stvideo.models.base import Backbone
 from stvideo.models.registry import ModelEntry, dense_name, model_entry
-from stvideo.reduction.base import apply_reduction, list_reductions, option_names
+from stvideo.reduction.apply import apply_reduction
+from stvideo.reduction.base import list_reductions, option_names
 from stvideo.settings.plugins import plugins_named
 from stvideo.weights.reading import check_complete, copy_weights, load_checkpoint, read_checkpoint
 from stvideo.weights.upstream import describe_upstream

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from stvideo.core.errors import StvideoError
 from stvideo.core.files import exists
 from stvideo.core.layers import resize_grid_embedding, resize_time_embedding
-from stvideo.reduction.base import reduction_options
+from stvideo.reduction.apply import reduction_options
 
 METADATA_KEY = "stvideo"
 WEIGHTS_NAME = "model.safetensors"

@@ -10,7 +10,7 @@ from stvideo.core.errors import StvideoError
 from stvideo.core.messages import logger
 from stvideo.data.clips.preprocessing import Preprocessing
 from stvideo.models.base import Backbone
-from stvideo.reduction.base import reduction_options
+from stvideo.reduction.apply import reduction_options
 from stvideo.settings.config import Config, DataConfig, load_config
 from stvideo.training.checkpoint import CHECKSUMS, check_checkpoint
 from stvideo.weights.factory import load_model

@@ -9,7 +9,7 @@ import stvideo
 from stvideo.benchmarks.own_cost import BLOCKS, IN_ALL, OTHER, REST, own_cost
 from stvideo.benchmarks.running import forward_call
 from stvideo.reduction.base import Reduction
-from stvideo.reduction.selection import select_topk
+from stvideo.reduction.keep_or_drop import select_topk
 
 CPU = torch.device("cpu")
 TINY = dict(embed_dim=32, depth=4, num_heads=2, img_size=32, num_frames=2, num_classes=3)

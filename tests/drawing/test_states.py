@@ -91,7 +91,7 @@ def test_a_colour_goes_on_through_later_layers():
 
 def test_many_fused_tokens_of_a_frame_get_a_colour_each():
     trace = TokenTrace.start(1, (1, 4, 4), CPU)
-    trace.record(1, "merge", (torch.arange(16) // 2)[None], torch.ones(1, 16, dtype=torch.bool))
+    trace.record(1, "merge", (torch.arange(16) // 2)[None], fused=torch.ones(1, 16, dtype=torch.bool))
     (states,) = layer_states(trace.finish())
     assert (states.state == FUSED).all()
     assert len(np.unique(states.color.reshape(-1, 3), axis=0)) == 8

@@ -5,7 +5,7 @@ import torch
 
 import stvideo
 from stvideo import StvideoError
-from stvideo.reduction.base import reduction_options
+from stvideo.reduction.apply import reduction_options
 from stvideo.reduction.budget import draw_budgets, limit_budgets, set_budget, training_budgets
 from stvideo.weights.reading import save_model
 from tests.reduction.hosts import CLIP, host
@@ -33,7 +33,7 @@ def test_a_switched_model_computes_what_one_built_so_would(method, options, budg
     model = set_budget(host("divided", {method: options}), {method: budget})
     built = host(
         "divided",
-        {method: {**{k: v for k, v in options.items() if k not in model.reductions[method].budget_options}, **budget}},
+        {method: {**{k: v for k, v in options.items() if k not in model.reductions[method].budgets}, **budget}},
     )
     torch.manual_seed(0)
     switched = logits(model)
@@ -130,7 +130,7 @@ def test_every_grid_is_drawn():
     drawn = []
     for step in range(60):
         draw_budgets(model, seed=0, step=step)
-        drawn.append(list(model.reductions["stgm"].training_grid))
+        drawn.append(list(model.reductions["stgm"].grid))
     assert {tuple(grid) for grid in drawn} == {tuple(grid) for grid in GRIDS}
 
 
@@ -145,10 +145,9 @@ def test_evaluation_does_not_see_what_training_draws():
     before = logits(model)
     outputs = set()
     for step in range(8):
-        draw_budgets(model, seed=0, step=step)
-        assert torch.equal(logits(model), before)
-        outputs.add(logits(model.train()).sum().item())
-        model.eval()
+        draw_budgets(model.train(), seed=0, step=step)
+        outputs.add(logits(model).sum().item())
+        assert torch.equal(logits(model.eval()), before)
     assert len(outputs) > 4
 
 
@@ -156,7 +155,7 @@ def test_units_of_a_recovery_network_draw_the_same_grid():
     model = host("divided", {"stvitr": dict(layers=(0, 1, 2, 4, 5, 6), grids=GRIDS)}, depth=7).train()
     for step in range(10):
         draw_budgets(model, seed=0, step=step)
-        assert len({unit.stgm.training_grid for unit in model.reductions["stvitr"].units}) == 1
+        assert len({unit.stgm.grid for unit in model.reductions["stvitr"].units}) == 1
         assert logits(model).isfinite().all()
 
 
@@ -168,14 +167,14 @@ def test_few_levels_where_each_is_a_compilation():
             "random": dict(layers=[1], keep_rate_range=[0.2, 0.9]),
         },
     )
-    limit_budgets(model)
+    limit_budgets(model.train())
     scheduled, drawn = [], set()
     for step in range(500):
         for reduction in model.reductions.values():
             reduction.set_epoch(step / 40)
         draw_budgets(model, seed=0, step=step)
-        scheduled.append(model.reductions["evit"].training_rates)
-        drawn.add(model.reductions["random"].training_rates)
+        scheduled.append(model.reductions["evit"].keep_rates)
+        drawn.add(model.reductions["random"].keep_rates)
     assert len(set(scheduled)) == len(drawn) == 8
     assert scheduled[0] == (1.0,)
     assert scheduled[-1] == (0.3,)
@@ -200,8 +199,8 @@ def test_the_range_is_what_an_evaluation_sweeps(tmp_path):
 @pytest.mark.parametrize(
     ("method", "options", "message"),
     [
-        ("evit", dict(keep_rate_range=[0.9, 0.4]), "lower rate first"),
-        ("evit", dict(keep_rate_range=0.5), r"two rates such as \[0.4, 1.0\]"),
+        ("evit", dict(keep_rate_range=[0.9, 0.4]), "lower one first"),
+        ("evit", dict(keep_rate_range=0.5), r"two values such as \[0.4, 1.0\]"),
         ("evit", dict(keep_rate_range=[0, 1]), "above 0"),
         ("evit", dict(keep_rate_range=[0.4, 1], shrink_epochs=5), "give no schedule"),
         ("random", dict(keep_rate_range=["a", 1]), "above 0"),

@@ -7,18 +7,16 @@ import stvideo
 from stvideo.reduction.base import reduction_class
 from tests.reduction.hosts import CLIP, KINDS, host
 
-# Options for the small host, where the defaults are for twelve blocks.
-OPTIONS = {
-    "stgm": dict(layers=(1, 2), grid=(2, 2, 2)),
-    "stvitr": dict(layers=(1, 2, 3), grid=(2, 1, 1)),
-    "evit": dict(keep_rate=0.5),
-    "random": dict(keep_rate=0.5),
-}
 METHODS = stvideo.list_reductions()
 
 
+def example(method: str, attention: str = "divided"):
+    """Options for the small host, where the defaults are for twelve blocks."""
+    return reduction_class(method).example(host(attention).reduction_host())
+
+
 def reduced(attention: str, method: str, **options):
-    return host(attention, {method: OPTIONS.get(method, {})}, **options)
+    return host(attention, {method: example(method, attention)}, **options)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -55,26 +53,16 @@ def test_odd_sizes_and_frame_counts(attention, method, shape):
     assert trace.assign["output"].shape == (shape[0], shape[2], shape[3] // 8, shape[4] // 8)
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if m not in ("stgm", "stvitr")])
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("attention", KINDS)
 def test_one_image(attention, method):
     with torch.no_grad():
         assert reduced(attention, method)(torch.randn(1, 3, 32, 32)).shape == (1, 7)
 
 
-@pytest.mark.parametrize(("method", "layers"), [("stgm", (1, 2)), ("stvitr", (1, 2, 3))])
-@pytest.mark.parametrize("attention", KINDS)
-def test_one_image_with_one_slot_per_frame(attention, method, layers):
-    model = host(attention, {method: dict(layers=layers, grid=(None, 2, 2))})
-    with torch.no_grad():
-        assert model(torch.randn(1, 3, 32, 32)).shape == (1, 7)
-
-
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("attention", KINDS)
 def test_clips_of_a_batch_do_not_touch_each_other(attention, method):
-    if method == "random":
-        pytest.skip("draws per clip by design")
     model = reduced(attention, method)
     clips = torch.randn(3, 3, 4, 32, 32)
     with torch.no_grad():
@@ -91,7 +79,7 @@ def test_fewer_macs_and_dense_again_after_removal(attention, method):
     before = stvideo.count_macs(dense, CLIP).total
     with torch.no_grad():
         expected = dense(clip)
-        model = stvideo.apply_reduction(dense, method, **OPTIONS.get(method, {}))
+        model = stvideo.apply_reduction(dense, method, **example(method, attention))
         assert model is dense
         assert stvideo.count_macs(model, CLIP).total < before
         assert not torch.allclose(model(clip), expected, atol=1e-4)
@@ -123,7 +111,7 @@ def test_a_method_documents_itself(method):
     cls = reduction_class(method)
     assert cls.__doc__ is not None
     assert "Args:" in cls.__doc__
-    assert cls.slot in ("mid", "replace", "after")
+    assert cls.hooks
 
 
 def test_semantic_tokens_after_class_attention():

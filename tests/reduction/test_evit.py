@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 import stvideo
 from stvideo import StvideoError
-from stvideo.reduction.schedule import keep_rate_at
-from stvideo.reduction.selection import fuse_inattentive, num_kept, select_topk
+from stvideo.reduction.keep_or_drop import fuse_inattentive, keep_rate_at, num_kept, select_topk
+from stvideo.reduction.random import scramble
 from tests.reduction.hosts import CLIP, KINDS, host
 from tests.textbook import attention, attention_map, embed, feed_forward, layer_norm, linear, temporal
 
@@ -139,7 +139,7 @@ def test_frame_scope_learns_and_composes():
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
     assert all(p.grad.isfinite().all() for p in model.parameters())
     mixed = {"random": dict(layers=(0,), scope="frame", keep_rate=0.5), "evit": dict(layers=(1,), scope="tube")}
-    with pytest.raises(StvideoError, match="cannot follow a reduction of scope 'frame'"):
+    with pytest.raises(StvideoError, match="chose them frame by frame"):
         host("divided", mixed)(torch.randn(CLIP))
 
 
@@ -210,8 +210,9 @@ def test_the_schedule_acts_in_training_and_evaluation_uses_the_final_rate():
     clip = torch.randn(CLIP)
     counts = []
     for epoch in (0.5, 2.0, 3.0):
+        model.train()
         reduction.set_epoch(epoch)
-        _, trace = model.train()(clip, return_trace=True)
+        _, trace = model(clip, return_trace=True)
         counts.append(int((~trace.fused[1][0]).sum()) // 4)
     assert counts == [16, 12, 8]
     assert reduction.state_summary() == {"keep_rate": 0.5}
@@ -262,14 +263,14 @@ def test_selection_and_fusion_account_for_every_token(count, rate, seed):
         (dict(keep_rate=0), "above 0 and at most 1"),
         (dict(keep_rate=1.1), "above 0 and at most 1"),
         (dict(keep_rate="half"), "above 0 and at most 1"),
-        (dict(keep_rate=[0.5, 0.5], layers=[1]), "2 keep rates for 1 layers"),
+        (dict(keep_rate=[0.5, 0.5], layers=[1]), "2 values of keep_rate for 1 layers"),
         (dict(layers=[4]), "outside the model's 4 blocks"),
         (dict(layers=[-1]), "outside"),
         (dict(layers=[1, 1]), "twice"),
         (dict(layers="all"), "block numbers"),
         (dict(scope="clip"), "needs joint attention"),
         (dict(scope="batch"), "must be 'tube'"),
-        (dict(tokens=0), "positive whole numbers"),
+        (dict(tokens=0), "whole number from 1 up"),
         (dict(keep_ratio=0.5), "did you mean 'keep_rate'"),
         (dict(shrink_epochs=-1), "must not be negative"),
     ],
@@ -285,9 +286,27 @@ def test_frame_scope_needs_frames_of_their_own():
         host("joint", {"evit": dict(scope="frame")})
 
 
-def test_a_model_without_class_token_is_refused():
-    with pytest.raises(StvideoError, match="no class token"):
-        host("divided", {"evit": {}}, class_token=False, global_pool="avg")
+@pytest.mark.parametrize("attention_kind", KINDS)
+def test_without_a_class_token_the_score_is_the_attention_that_a_token_receives(attention_kind):
+    """One layer, by hand: the mean over heads and queries of the softmax, the most attended half is kept."""
+    model = host(
+        attention_kind, {"evit": dict(keep_rate=0.5, layers=[1], fuse=False)}, class_token=False, global_pool="avg"
+    )
+    clip = torch.randn(1, 3, 4, 32, 32)
+    with torch.no_grad():
+        tokens = model.run_blocks(model.embed(clip), range(1))
+        block = model.blocks[1]
+        x = block.norm1(block.mix_time(tokens).sequences().flatten(0, 1))
+        q, k, _ = block.attn.project_qkv(x)
+        score = (q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5).softmax(-1).mean((1, 2))
+        if attention_kind != "joint":
+            score = score.mean(0, keepdim=True)
+        expected = {int(i) for i in score[0].topk(score.shape[1] // 2).indices}
+        _, trace = model(clip, return_trace=True)
+    kept = (trace.assign[1][0] >= 0).flatten(1)
+    found = kept.flatten() if attention_kind == "joint" else kept[0]
+    assert {int(i) for i in found.nonzero()} == expected
+    assert trace.score[1].shape == (1, 4, 4, 4)
 
 
 def test_two_methods_cannot_share_a_slot():
@@ -311,11 +330,22 @@ def test_the_random_control_costs_what_its_rival_costs():
 
 def test_the_random_control_draws_afresh_for_every_clip():
     model = host("divided", {"random": dict(keep_rate=0.5, layers=(1,))})
-    clip = torch.randn(1, 3, 4, 32, 32).expand(8, -1, -1, -1, -1)
+    clip = torch.randn(8, 3, 4, 32, 32)
     with torch.no_grad():
         _, trace = model(clip, return_trace=True)
-        _, again = model(clip, return_trace=True)
+        _, again = model(clip.flip(0), return_trace=True)
+        _, first = model.train()(clip, return_trace=True)
+        _, second = model(clip, return_trace=True)
     kept = (trace.assign[1] >= 0).flatten(1)
     assert (kept.sum(1) == 32).all()
-    assert len({tuple(row.tolist()) for row in kept}) > 1
-    assert not torch.equal(trace.assign[1], again.assign[1])
+    assert len({tuple(row.tolist()) for row in kept}) == 8
+    assert torch.equal(kept, (again.assign[1] >= 0).flatten(1).flip(0))  # in evaluation a function of the clip alone
+    assert not torch.equal(first.assign[1] >= 0, second.assign[1] >= 0)  # in training of the step
+
+
+def test_random_draws_are_even():
+    draw = scramble(torch.arange(200_000) * 7919)
+    assert draw.mean().item() == pytest.approx(0.5, abs=0.005)
+    assert torch.histc(draw, 20, 0, 1).div(len(draw)).sub(0.05).abs().max() < 0.003
+    assert torch.corrcoef(torch.stack((draw[:-1], draw[1:])))[0, 1].abs() < 0.01
+    assert torch.corrcoef(torch.stack((draw[:-14], draw[14:])))[0, 1].abs() < 0.01

@@ -25,7 +25,7 @@ def test_equals_the_textbook_form(grid, layers):
     patches, cls = torch.randn(2, 4, 16, 32), torch.randn(2, 1, 1, 32)
     tokens = Tokens(patches=patches, prefix=cls, grid=(4, 4, 4), trace=TokenTrace.start(2, (4, 4, 4), patches.device))
     with torch.no_grad():
-        out = module(tokens, blocks, layers[0])
+        out = module("replace", layers[0], tokens, blocks)
         slots = grid[0] or 4
         assert out.grid == (slots, *grid[1:])
         for b in range(2):

@@ -19,7 +19,7 @@ def test_equals_the_textbook_form():
     patches, cls = torch.randn(4, 16, 32), torch.randn(32)
     with torch.no_grad():
         tokens = Tokens(patches=patches[None], prefix=cls.view(1, 1, 1, 32), grid=(4, 4, 4))
-        out = model.reductions["stvitr"](tokens, model.blocks, 0)
+        out = model.reductions["stvitr"]("replace", 0, tokens, model.blocks)
 
         prefix = "reductions.stvitr.units.0"
         c, s, _ = stgm_divided(state, f"{prefix}.stgm", ["blocks.0", "blocks.1"], cls, patches, (4, 4), (2, 2, 2), 4)

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stvideo.core.tokens import Tokens, TokenTrace
+from stvideo.core.tokens import Tokens
+from stvideo.core.trace import TokenTrace
 from stvideo.models.arguments import check_choice
 from stvideo.models.base import Backbone
 from stvideo.models.registry import ModelEntry, register_model
@@ -70,23 +71,22 @@ class SwinStage(nn.Module):
         Patches are kept beside the semantic tokens that stand for them until a ``recover`` layer wants them.
         """
         patches = tokens = x
-        entered = (None, None)
+        entered = None if trace is None else trace.snapshot()
         for number, (kind, block) in enumerate(zip(self.plan, self.blocks, strict=True), self.first_layer):
             if kind in ("swin", "shifted"):
                 patches = tokens = run(block, patches)
             elif kind == "generate":
-                if trace is not None:
-                    entered = (trace.current, trace.current_fused)  # type: ignore[assignment]
+                entered = None if trace is None else trace.snapshot()
                 tokens = run(block, patches, trace, number)
             elif kind == "refine":
-                if trace is not None:  # it reads the patches afresh
-                    trace.current, trace.current_fused = entered
+                if trace is not None and entered is not None:  # it reads the patches afresh
+                    trace.restore(entered)
                 tokens = run(block, tokens, patches, trace, number)
             elif kind == "recover":
                 patches = tokens = run(block, patches, tokens)
-                if trace is not None:  # every patch is again the token that it was before the STGM
-                    trace.current, trace.current_fused = entered
-                    trace.keep(number, "recovery")
+                if trace is not None and entered is not None:  # every patch is again its token from before the STGM
+                    trace.restore(entered)
+                    trace.repeat(number, "recovery")
             else:
                 tokens = run(block, tokens)
         return tokens

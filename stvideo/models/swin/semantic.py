@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from stvideo.core.layers import DropPath, Mlp, attention_weights
 from stvideo.core.parts import part
-from stvideo.core.tokens import TokenTrace
+from stvideo.core.trace import TokenTrace
 from stvideo.models.swin.layers import join_windows, partition
 from stvideo.reduction.stgm import GridConv
 from stvideo.reduction.windows import adaptive_bins, space_membership, window_pool
@@ -268,7 +268,7 @@ def record_strongest(trace: TokenTrace, layer: int, weights: Tensor) -> None:
     """Write, for every patch, which semantic token of its frame attends to it most. weights (B, T, h w, H W)."""
     frames, count = weights.shape[1:3]
     first = torch.arange(frames, device=weights.device).view(1, frames, 1) * count
-    trace.record(layer, "stgm", (weights.argmax(dim=2) + first).flatten(1))
+    trace.record(layer, "stgm", (weights.argmax(dim=2) + first).flatten(1), kind="semantic")
 
 
 def _record_windows(

@@ -5,7 +5,9 @@ import torch
 
 import stvideo
 from stvideo.core.errors import StvideoError
-from stvideo.evaluation.budgets import at_budget, control_of, parse_sweep, share_weights
+from stvideo.reduction.apply import reduction_options
+from stvideo.reduction.equal_cost import control_of, twin_of
+from stvideo.reduction.sweep import at_budget, parse_sweep
 
 SMALL = dict(num_classes=3, num_frames=4, img_size=32, patch_size=8, embed_dim=32, depth=4, num_heads=2)
 SHAPE = (1, 3, 4, 32, 32)
@@ -94,11 +96,11 @@ def test_nothing_to_drop_needs_no_control():
 
 def test_a_twin_takes_no_memory():
     model = network()
-    twin = share_weights(model)
+    twin = twin_of(model)
     assert all(a is b for a, b in zip(model.parameters(), twin.parameters(), strict=True))
     stvideo.apply_reduction(twin, "evit", keep_rate=0.5, layers=[1])
     assert stvideo_options(model) == {}
 
 
 def stvideo_options(model):
-    return stvideo.reduction.base.reduction_options(model)
+    return reduction_options(model)
