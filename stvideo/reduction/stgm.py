@@ -67,12 +67,12 @@ class Memory(NamedTuple):
 
     Attributes:
         patches: (B, G, L, C).
-        index: (B, G, L) int64, place of each in the grid.
+        place: (B, G, L) int64, flat position of each in the grid.
         bias: (B or 1, G, L) float32 added to the attention logits, -inf on padding; None for none.
     """
 
     patches: Tensor
-    index: Tensor
+    place: Tensor
     bias: Tensor | None
 
 
@@ -254,7 +254,7 @@ class SemanticTokens(Reduction):
     @part("pooling")
     def _initial_centers(self, tokens: Tokens, grid: tuple[int, int, int], memory: Memory) -> Tensor:
         """Pool P: gated pooling inside each window, plus the offset between windows. Returns (B, G, M, C)."""
-        batch, index = memory.patches.shape[0], memory.index
+        batch, index = memory.patches.shape[0], memory.place
         frames, height, width = tokens.grid
         gate = self.gate(scatter_to_grid(tokens)).flatten(1)  # (B, T*H*W)
         cell = index.clamp(min=0).expand(batch, -1, -1)
