@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from stvideo.reduction.apply import remove_reduction as remove_reduction
     from stvideo.reduction.base import Reduction as Reduction
     from stvideo.reduction.base import list_reductions as list_reductions
-    from stvideo.reduction.base import register as register_reduction
     from stvideo.reduction.budget import set_budget as set_budget
     from stvideo.reduction.hooks import Budget as Budget
     from stvideo.reduction.keep_or_drop import KeepOrDrop as KeepOrDrop

@@ -288,12 +288,13 @@ class SwinTransformer(Backbone):
             maps[str(index)] = x.squeeze(2) if image else x
         return maps
 
-    def forward(self, clip: Tensor, return_trace: bool = False) -> Any:
+    def forward(self, clip: Tensor, return_trace: bool = False, return_tokens: bool = False) -> Any:
         """Classify a batch of clips, or with ``features_only`` describe it by a feature pyramid.
 
         Args:
             clip: (B, 3, T, H, W) or, for one frame, (B, 3, H, W); float, normalised.
             return_trace: also return the `TokenTrace`, on the grid of the third stage.
+            return_tokens: also return the tokens after the last stage.
 
         Returns:
             logits (B, num_classes), with ``return_trace`` a pair (logits, trace). With ``features_only`` an ordered
@@ -304,7 +305,7 @@ class SwinTransformer(Backbone):
             StvideoError: the clip's shape does not fit.
         """
         if not self.features_only:
-            return super().forward(clip, return_trace)
+            return super().forward(clip, return_trace, return_tokens)
         outputs, trace = self.stage_outputs(clip, return_trace)
         maps = self.pyramid(outputs, clip.ndim == 4)
         return maps if trace is None else (maps, trace.finish())
