@@ -2,7 +2,7 @@
 
 import torch
 
-from stvideo.core.tokens import TokenTrace
+from stvideo.core.trace import TokenTrace
 
 CPU = torch.device("cpu")
 
@@ -23,7 +23,8 @@ def keep_trace(kept: torch.Tensor, fuse: bool, layer: int = 3, score: torch.Tens
         frame = torch.arange(t).repeat_interleave(h * w)
         moved = torch.where(flat, moved, int(flat.sum()) + frame)
         fused = ~flat
-    trace.record(layer, "evit", moved[None], fused[None], None if score is None else score.flatten()[None])
+    score = None if score is None else score.flatten()[None]
+    trace.record(layer, "evit", moved[None], fused=fused[None], score=score)
     return trace.finish()
 
 
@@ -36,5 +37,5 @@ def semantic_trace(t: int, h: int, w: int, grid: tuple[int, int, int], layer: in
         + (torch.arange(h) * rows // h)[None, :, None] * columns
         + (torch.arange(w) * columns // w)[None, None]
     )
-    trace.record(layer, "stgm", ids.reshape(1, -1))
+    trace.record(layer, "stgm", ids.reshape(1, -1), kind="semantic")
     return trace.finish()

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 import stvideo
 from stvideo import StvideoError
-from stvideo.reduction.budget import set_budget, training_budgets
+from stvideo.reduction.budget import draw_budgets, set_budget, training_budgets
 from stvideo.training.compiling import check_compiler, compile_model
 from tests.reduction.hosts import CLIP, host
 from tests.tiny_runs import (
@@ -163,7 +163,7 @@ def test_compiled_training_makes_few_graphs():
     for step in range(60):
         for model in (exact, compiled):
             model.reductions["evit"].set_epoch(step / 10)
-        rates.add(exact.reductions["evit"].training_rates)
+        rates.add(exact.reductions["evit"].keep_rates)
         compiled(clip).sum().backward()
     assert len(rates) > 50
     assert 6 <= counters["stats"]["unique_graphs"] <= 9
@@ -174,7 +174,7 @@ def test_compiled_training_makes_few_graphs():
     compile_model(compiled)
     compiled._compiled_call_impl = torch.compile(compiled._call_impl, backend="eager")
     for step in range(40):
-        stvideo.reduction.budget.draw_budgets(compiled, 0, step)
+        draw_budgets(compiled, 0, step)
         compiled(clip).sum().backward()
     assert 6 <= counters["stats"]["unique_graphs"] <= 9
     torch._dynamo.reset()
