@@ -8,13 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stvideo.core.errors import StvideoError
-<<<<<<< HEAD
-from stvideo.core.tokens import Layer, TokenTrace
-from stvideo.drawing.colors import token_colors
-=======
 from stvideo.core.trace import Layer, TokenTrace
-from stvideo.drawing.colors import palette, token_colors
->>>>>>> e109038 (Hooks for reductions: state on the tokens, KeepOrDrop, budgets declared by the class)
+from stvideo.drawing.colors import token_colors
 
 DROPPED, FUSED, KEPT, SHARED = 0, 1, 2, 3
 """State of a patch: gone; alive only inside a fused token; a token of its own; inside a token that stands for

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from stvideo.core.tokens import TokenTrace
+from stvideo.core.trace import TokenTrace
 from stvideo.drawing.geometry import PatchArea
 from stvideo.drawing.overlay import paint
 from stvideo.drawing.page import draw_page

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stvideo.core.errors import StvideoError
-from stvideo.core.tokens import TokenTrace
+from stvideo.core.trace import TokenTrace
 from stvideo.drawing.colors import PALETTE
 from stvideo.drawing.states import DROPPED, FUSED, KEPT, SHARED, layer_states
 from tests.properties import unhurried

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 import stvideo
 from stvideo import StvideoError
-from stvideo.core.tokens import Tokens, TokenTrace
+from stvideo.core.tokens import Tokens
+from stvideo.core.trace import TokenTrace
 from stvideo.reduction.windows import adaptive_bins, slot_frames, space_membership, window_pool
 from stvideo.weights.reading import load_checkpoint, save_model
 from tests.reduction.hosts import CLIP, host
