@@ -12,7 +12,7 @@ from tqdm import tqdm
 from stvideo.core.errors import StvideoError, nearest
 from stvideo.core.files import write_atomically
 from stvideo.core.messages import in_one_line
-from stvideo.core.tokens import Layer
+from stvideo.core.trace import Layer
 from stvideo.data.video.decode import Readable, VideoInfo, seconds_at
 from stvideo.drawing.encode import video_writer
 from stvideo.drawing.geometry import fit, spread
