@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -77,3 +77,11 @@ def _check_slots_free(new: Reduction, others: Sequence[Reduction]) -> None:
         shared = new.hooks & other.hooks & IN_BLOCKS or "replace" in new.hooks | other.hooks
         if clash and shared:
             raise StvideoError(f"{new.name}: block {clash[0]} is taken by {other.name!r}; give it other layers")
+
+
+def calibrate(model: nn.Module, clips: Iterable[Tensor]) -> None:
+    """Show clips (B, 3, T, H, W), normalised, to every reduction in ``model`` that wants to see some before use."""
+    seen = list(clips)
+    for reduction in reductions_of(model).values():
+        if "calibrate" in reduction.hooks:
+            reduction.calibrate(model, seen)
