@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from stvideo.core.errors import StvideoError
 
 
-def check_img_size(img_size: int | Sequence[int], patch_size: int) -> tuple[int, int]:
-    """``img_size`` as (height, width); raises `StvideoError` unless both are multiples of the patch."""
+def check_img_size(img_size: int | Sequence[int], patch_size: int = 1) -> tuple[int, int]:
+    """Return ``img_size`` as (height, width); raise `StvideoError` unless both are positive multiples of the patch."""
     try:
         height, width = (img_size, img_size) if isinstance(img_size, int) else map(int, img_size)
     except (TypeError, ValueError):
         raise StvideoError(f"img_size must be a number of pixels or (height, width), not {img_size!r}") from None
-    if height < 1 or width < 1 or height % patch_size or width % patch_size:
+    if height < 1 or width < 1:
+        raise StvideoError(f"img_size must be positive, not {height}x{width}")
+    if height % patch_size or width % patch_size:
         raise StvideoError(
             f"image size {height}x{width} is not divisible by the patch size {patch_size}; "
             f"the nearest that is: {nearest_multiple(height, patch_size)}x{nearest_multiple(width, patch_size)}"
@@ -22,7 +24,7 @@ def check_img_size(img_size: int | Sequence[int], patch_size: int) -> tuple[int,
 
 
 def nearest_multiple(value: int, step: int) -> int:
-    """The positive multiple of ``step`` closest to ``value``."""
+    """Find the positive multiple of ``step`` closest to ``value``."""
     return max(step, round(value / step) * step)
 
 

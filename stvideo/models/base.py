@@ -51,6 +51,7 @@ class Backbone(Reducible):
     """
 
     takes_reductions: ClassVar[bool] = False
+    published_init: ClassVar[tuple[type[nn.Module], ...]] = (nn.Linear, nn.Conv2d, nn.Conv3d)  # others as torch does
     patch_size: int
     tubelet_size: int = 1
     global_pool: str = "avg"
@@ -180,6 +181,18 @@ class Backbone(Reducible):
             f"{type(self).__name__} takes no token reductions: it has no class-token blocks to put them into; "
             "its reduced forms are models of their own (see stvideo.list_models())"
         )
+
+    @torch.no_grad()
+    def init_layers(self, scheme: str) -> None:
+        """Initialise linear layers and convolutions: normal with std .02 (``published``) or Xavier (``scratch``)."""
+        for module in self.modules():
+            if isinstance(module, (nn.Linear, nn.Conv2d, nn.Conv3d)):
+                if scheme == "scratch":
+                    nn.init.xavier_uniform_(module.weight.flatten(1))  # a view, so the weight itself is filled
+                elif isinstance(module, self.published_init):
+                    nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     def init_head(self, drop_rate: float) -> None:
         """Create the dropout and the linear layer after the pooled feature."""

@@ -144,14 +144,7 @@ class VisionTransformer(Backbone):
     @torch.no_grad()
     def init_weights(self, scheme: str) -> None:
         """Initialise every parameter; see ``weight_init`` of the class."""
-        for module in self.modules():
-            if isinstance(module, (nn.Linear, nn.Conv2d)):
-                if scheme == "scratch":
-                    nn.init.xavier_uniform_(module.weight.flatten(1))  # a view, so the weight itself is filled
-                else:
-                    nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        self.init_layers(scheme)
         for embedding in self.embeddings():
             nn.init.trunc_normal_(embedding, std=0.5 if scheme == "scratch" else 0.02)
 

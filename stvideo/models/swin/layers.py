@@ -7,10 +7,11 @@ frame long, so images and clips share every line of code.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from stvideo.core.layers import DropPath, Mlp
@@ -21,38 +22,39 @@ Size3 = tuple[int, int, int]
 MASKED = -100.0  # what upstream adds to logits between tokens that a shift made neighbours
 
 
+def size3(values: Iterable[int]) -> Size3:
+    """Unpack (frames, rows, columns)."""
+    frames, rows, columns = values
+    return frames, rows, columns
+
+
 def fit_window(grid: Size3, window: Size3, shift: Size3) -> tuple[Size3, Size3]:
-    """Window and shift for a ``grid``: along an axis that one window covers, it shrinks and does not shift."""
-    fits = [length <= side for length, side in zip(grid, window, strict=True)]
-    fitted = tuple(length if fit else side for length, side, fit in zip(grid, window, fits, strict=True))
-    shifted = tuple(0 if fit else step for step, fit in zip(shift, fits, strict=True))
-    return fitted, shifted  # type: ignore[return-value]
+    """Fit window and shift to a ``grid``: along an axis that one window covers, it shrinks and does not shift."""
+    shift = size3(0 if length <= side else step for length, side, step in zip(grid, window, shift, strict=True))
+    return size3(map(min, grid, window)), shift
 
 
 def pad_to_multiple(x: Tensor, window: Size3) -> Tensor:
-    """Zeros after the last frame, row and column, up to whole windows. (B, T, H, W, C) -> (B, T', H', W', C)."""
+    """Pad with zeros after the last frame, row and column to whole windows. (B, T, H, W, C) -> (B, T', H', W', C)."""
     extra = [-length % side for length, side in zip(x.shape[1:4], window, strict=True)]
     return F.pad(x, (0, 0, 0, extra[2], 0, extra[1], 0, extra[0])) if any(extra) else x
 
 
 def partition(x: Tensor, window: Size3) -> Tensor:
-    """(B, T, H, W, C), whole windows -> (B, windows, tokens in a window, C)."""
-    batch, frames, rows, columns, dim = x.shape
-    wt, wh, ww = window
-    x = x.view(batch, frames // wt, wt, rows // wh, wh, columns // ww, ww, dim)
-    return x.permute(0, 1, 3, 5, 2, 4, 6, 7).reshape(batch, -1, wt * wh * ww, dim)
+    """Cut a grid into windows. (B, T, H, W, C), whole windows -> (B, windows, tokens in a window, C)."""
+    t, h, w = window
+    return rearrange(x, "b (f t) (r h) (c w) d -> b (f r c) (t h w) d", t=t, h=h, w=w)
 
 
 def join_windows(x: Tensor, window: Size3, grid: Size3) -> Tensor:
-    """The inverse of `partition`. (B, windows, tokens in a window, C) -> (B, T, H, W, C)."""
-    batch, dim = x.shape[0], x.shape[-1]
-    counts = [length // side for length, side in zip(grid, window, strict=True)]
-    x = x.view(batch, *counts, *window, dim)
-    return x.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(batch, *grid, dim)
+    """Invert `partition`. (B, windows, tokens in a window, C) -> (B, T, H, W, C)."""
+    (t, h, w), (frames, rows, _) = window, grid
+    pattern = "b (f r c) (t h w) d -> b (f t) (r h) (c w) d"
+    return rearrange(x, pattern, f=frames // t, r=rows // h, t=t, h=h, w=w)
 
 
 def shift_mask(grid: Size3, window: Size3, shift: Size3, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """What keeps apart, within a window of the rolled grid, tokens that are not neighbours in the picture.
+    """Keep apart, within a window of the rolled grid, tokens that are not neighbours in the picture.
 
     Args:
         grid: whole windows.
@@ -63,26 +65,22 @@ def shift_mask(grid: Size3, window: Size3, shift: Size3, device: torch.device, d
         (windows, tokens, tokens), 0 or `MASKED`.
     """
     region = torch.zeros(1, *grid, 1, dtype=torch.long, device=device)
-    for axis, (length, side, step) in enumerate(zip(grid, window, shift, strict=True)):
+    for axis, (length, side, step) in enumerate(zip(grid, window, shift, strict=True), 1):
         if step:
             position = torch.arange(length, device=device)
             part = (position >= length - side).long() + (position >= length - step).long()
-            shape = [1] * 5
-            shape[axis + 1] = length
-            region = region * 3 + part.view(shape)
+            region = region * 3 + part.view([-1 if i == axis else 1 for i in range(5)])
     region = partition(region, window)[0, :, :, 0]
     apart = region.unsqueeze(1) != region.unsqueeze(2)
     return torch.zeros(apart.shape, device=device, dtype=dtype).masked_fill_(apart, MASKED)
 
 
 def relative_positions(window: Size3) -> Tensor:
-    """(tokens, tokens) int64: the row of the bias table for each pair of tokens of a full window."""
-    coords = torch.stack(torch.meshgrid(*(torch.arange(side) for side in window), indexing="ij")).flatten(1)
-    offset = coords.unsqueeze(2) - coords.unsqueeze(1)
-    index = torch.zeros_like(offset[0])
-    for axis, side in enumerate(window):
-        index = index * (2 * side - 1) + offset[axis] + side - 1
-    return index
+    """Number the row of the bias table of each pair of tokens of a full window. Returns (tokens, tokens) int64."""
+    _, h, w = window
+    place = torch.cartesian_prod(*map(torch.arange, window))
+    offset = place.unsqueeze(1) - place.unsqueeze(0) + torch.tensor(window) - 1
+    return (offset * torch.tensor([(2 * h - 1) * (2 * w - 1), 2 * w - 1, 1])).sum(-1)
 
 
 class WindowAttention(nn.Module):
@@ -112,20 +110,17 @@ class WindowAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def position_bias(self, window: Size3) -> Tensor:
-        """(h, tokens, tokens) for a ``window`` no larger than the full one."""
-        index = self.relative_position_index
-        tokens = window[0] * window[1] * window[2]
-        if window != self.window:
-            if self.flat_bias:
-                index = index[:tokens, :tokens]
-            else:
-                t, h, w = window
-                index = index.view(*self.window, *self.window)[:t, :h, :w, :t, :h, :w].reshape(tokens, tokens)
-        bias = self.relative_position_bias_table[index.flatten()]
-        return bias.view(tokens, tokens, -1).permute(2, 0, 1)
+        """Look up the biases (h, tokens, tokens) of a ``window`` no larger than the full one."""
+        t, h, w = window
+        tokens, index = t * h * w, self.relative_position_index
+        if self.flat_bias:
+            index = index[:tokens, :tokens]
+        elif window != self.window:
+            index = index.view(*self.window, *self.window)[:t, :h, :w, :t, :h, :w]
+        return self.relative_position_bias_table[index.flatten()].view(tokens, tokens, -1).permute(2, 0, 1)
 
     def forward(self, x: Tensor, window: Size3, mask: Tensor | None = None) -> Tensor:
-        """Attention in every window.
+        """Attend in every window.
 
         Args:
             x: (B, windows, tokens, C).
@@ -141,7 +136,7 @@ class WindowAttention(nn.Module):
         if mask is None:
             q, k, v = qkv.flatten(0, 1).permute(2, 0, 3, 1, 4).unbind(0)  # (B windows, h, tokens, d)
             bias = bias.unsqueeze(0)
-        else:  # windows stand beside the heads, so that the mask is not repeated for every clip
+        else:  # windows beside the heads, so that the mask is not repeated for every clip
             q, k, v = qkv.permute(3, 0, 1, 4, 2, 5).flatten(2, 3).unbind(0)  # (B, windows h, tokens, d)
             bias = (bias.unsqueeze(0) + mask.unsqueeze(1)).flatten(0, 1).unsqueeze(0)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
@@ -177,7 +172,7 @@ class SwinBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.window = window
-        self.shift: Size3 = (window[0] // 2, window[1] // 2, window[2] // 2) if shifted else (0, 0, 0)
+        self.shift: Size3 = size3(side // 2 for side in window) if shifted else (0, 0, 0)
         self.norm1 = nn.LayerNorm(dim)
         self.attn = WindowAttention(dim, num_heads, window, qkv_bias, flat_bias)
         self.norm2 = nn.LayerNorm(dim)
@@ -185,12 +180,11 @@ class SwinBlock(nn.Module):
         self.drop_path = DropPath(drop_path_rate)
 
     def attend(self, x: Tensor) -> Tensor:
-        """The attention branch, padding to whole windows and cutting off again."""
+        """Compute the attention branch, padding to whole windows and cutting off again."""
         frames, rows, columns = x.shape[1:4]
         window, shift = fit_window((frames, rows, columns), self.window, self.shift)
         x = pad_to_multiple(x, window)
-        grid: Size3 = tuple(x.shape[1:4])  # type: ignore[assignment]
-        mask = None
+        grid, mask = size3(x.shape[1:4]), None
         if any(shift):
             x = x.roll([-step for step in shift], dims=(1, 2, 3))
             mask = shift_mask(grid, window, shift, x.device, x.dtype)
@@ -205,31 +199,20 @@ class SwinBlock(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """2x2 neighbours of each frame into one token of twice the channels. (B, T, H, W, C) -> (B, T, H/2, W/2, 2C)."""
+    """Join side x side neighbours of each frame into one token of twice the channels.
 
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
-        self.norm = nn.LayerNorm(4 * dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = pad_to_multiple(x, (1, 2, 2))
-        parts = [x[:, :, row::2, column::2] for column in (0, 1) for row in (0, 1)]  # the official order
-        return self.reduction(self.norm(torch.cat(parts, dim=-1)))
-
-
-class ChannelProjection(nn.Module):
-    """Twice the channels at the same positions: what stands between stages for semantic tokens (STViT).
-
-    (B, T, H, W, C) -> (B, T, H, W, 2C).
+    (B, T, H, W, C) -> (B, T, H/side, W/side, 2C). Side 1, for semantic tokens (STViT), only widens them.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, side: int = 2) -> None:
         super().__init__()
-        self.reduction = nn.Linear(dim, 2 * dim, bias=False)
-        self.norm = nn.LayerNorm(dim)
+        self.side = side
+        self.reduction = nn.Linear(side * side * dim, 2 * dim, bias=False)
+        self.norm = nn.LayerNorm(side * side * dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = pad_to_multiple(x, (1, self.side, self.side))
+        x = rearrange(x, "b t (h y) (w x) c -> b t h w (x y c)", y=self.side, x=self.side)  # the official order
         return self.reduction(self.norm(x))
 
 
@@ -244,7 +227,7 @@ class PatchStem(nn.Module):
         self.patch = patch
         # An image model keeps the two-dimensional kernel of its checkpoints.
         self.proj: nn.Module = (
-            nn.Conv3d(3, dim, patch, patch) if patch[0] > 1 else nn.Conv2d(3, dim, patch[1], patch[1])
+            nn.Conv3d(3, dim, patch, patch) if patch[0] > 1 else nn.Conv2d(3, dim, patch[1:], patch[1:])
         )
         self.norm = nn.LayerNorm(dim)
 
@@ -252,11 +235,8 @@ class PatchStem(nn.Module):
         extra = [-length % side for length, side in zip(clip.shape[2:], self.patch, strict=True)]
         if any(extra):
             clip = F.pad(clip, (0, extra[2], 0, extra[1], 0, extra[0]))
-        if isinstance(self.proj, nn.Conv3d):
-            x = self.proj(clip).movedim(1, -1)
-        else:
-            x = per_frame(self.proj, clip)
-        return self.norm(x)
+        over_time = isinstance(self.proj, nn.Conv3d)
+        return self.norm(self.proj(clip).movedim(1, -1) if over_time else per_frame(self.proj, clip))
 
 
 class ConvNorm(nn.Module):
@@ -284,34 +264,11 @@ class ConvStem(nn.Module):
         self.proj = nn.Sequential(ConvNorm(3, dim // 2), nn.Hardswish(), ConvNorm(dim // 2, dim), nn.Hardswish())
 
     def forward(self, clip: Tensor) -> Tensor:
-        return per_frame(self._channels_last, clip)
-
-    def _channels_last(self, frames: Tensor) -> Tensor:
-        """The stem in the layout in which it takes half the time, and in which the tokens need no copy after it."""
-        return self.proj(frames.contiguous(memory_format=torch.channels_last))
+        # Channels last halves the stem's time, and the tokens need no copy after it.
+        return per_frame(lambda frames: self.proj(frames.contiguous(memory_format=torch.channels_last)), clip)
 
 
 def per_frame(layer: Callable[[Tensor], Tensor], clip: Tensor) -> Tensor:
     """Apply a two-dimensional ``layer`` to every frame. (B, 3, T, H, W) -> (B, T, H', W', C)."""
-    batch, frames = clip.shape[0], clip.shape[2]
     x = layer(clip.transpose(1, 2).flatten(0, 1))
-    return x.unflatten(0, (batch, frames)).movedim(2, -1)
-
-
-def init_layers(model: nn.Module, scheme: str) -> None:
-    """Initialise linear layers, convolutions and bias tables of a whole model.
-
-    Args:
-        model: the network.
-        scheme: ``published`` (linear layers and tables normal with std .02) or ``scratch`` (Xavier weights).
-    """
-    for module in model.modules():
-        if isinstance(module, (nn.Linear, nn.Conv2d, nn.Conv3d)):
-            if scheme == "scratch":
-                nn.init.xavier_uniform_(module.weight.flatten(1))  # a view, so the weight itself is filled
-            elif isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-        elif isinstance(module, WindowAttention):
-            nn.init.trunc_normal_(module.relative_position_bias_table, std=0.02)
+    return x.unflatten(0, (clip.shape[0], clip.shape[2])).movedim(2, -1)

@@ -1,10 +1,10 @@
-"""Swin transformer, and the skeleton of its relatives: a stem, four stages of layers, a head or a pyramid.
+"""Swin and Video Swin, and the skeleton of their relatives: a stem, stages of layers, a head or a pyramid.
 
-Liu et al., "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows", ICCV 2021, arXiv 2103.14030.
-Parameter names are the official ones; timm's are converted on loading (`swin_keys`).
+Liu et al., "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows", ICCV 2021, arXiv 2103.14030;
+"Video Swin Transformer", CVPR 2022, arXiv 2106.13230. Parameter names are the official ones.
 
-A model is its *plan*: for each stage a list of layer kinds (`LAYER_KINDS`). The sparse relatives differ from the dense
-model in the plan, the stem and what stands between stages, and in nothing else.
+A model is its *plan*: for each stage a list of layer kinds. The sparse relatives differ from the dense model in the
+plan, the stem and the layers between stages, and in nothing else.
 """
 
 from __future__ import annotations
@@ -16,38 +16,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stvideo.core.errors import StvideoError
 from stvideo.core.tokens import Tokens
 from stvideo.core.trace import TokenTrace
-from stvideo.models.arguments import check_choice
+from stvideo.models.arguments import check_choice, check_img_size
 from stvideo.models.base import Backbone
 from stvideo.models.registry import ModelEntry, register_model
-from stvideo.models.swin.checks import check_shape, check_size
 from stvideo.models.swin.keys import convert_swin_state
-from stvideo.models.swin.layers import PatchMerging, PatchStem, Size3, SwinBlock, init_layers
-from stvideo.models.swin.semantic import (
-    Centers,
-    GenerateBlock,
-    GlobalBlock,
-    LocalBlock,
-    RecoverBlock,
-    RefineBlock,
-)
+from stvideo.models.swin.layers import PatchMerging, PatchStem, Size3, SwinBlock, WindowAttention, size3
+from stvideo.models.swin.semantic import GenerateBlock, RecoverBlock, RefineBlock
 
-LAYER_KINDS = ("swin", "shifted", "generate", "refine", "local", "global", "recover")
 TRACED_STAGE = 2
 """The stage (from 0) in which tokens are reduced, and whose grid a trace counts on."""
 
 
-Runner = Callable[..., Any]
-
-
-def call(block: nn.Module, *args: Any) -> Any:
-    """Call a block as it is."""
-    return block(*args)
-
-
 class SwinStage(nn.Module):
-    """One stage: layers by plan, then what leads to the next stage.
+    """One stage: its layers, then the way to the next stage.
 
     Args:
         plan: kinds of its layers.
@@ -65,38 +49,39 @@ class SwinStage(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.downsample = downsample
 
-    def forward(self, x: Tensor, trace: TokenTrace | None = None, run: Runner = call) -> Tensor:
-        """The tokens after its last layer, before ``downsample``. (B, T, H, W, C) -> (B, T, h, w, C).
+    def forward(self, x: Tensor, trace: TokenTrace | None = None, run: Callable[..., Any] | None = None) -> Tensor:
+        """Compute the tokens after its last layer, before ``downsample``. (B, T, H, W, C) -> (B, T, h, w, C).
 
-        Patches are kept beside the semantic tokens that stand for them until a ``recover`` layer wants them.
+        Patches are kept beside the semantic tokens that stand for them until a recovery reads them. ``run`` calls a
+        layer (see `Backbone.run`).
         """
+        run = run or (lambda block, *args: block(*args))
         patches = tokens = x
-        entered = None if trace is None else trace.snapshot()
-        for number, (kind, block) in enumerate(zip(self.plan, self.blocks, strict=True), self.first_layer):
-            if kind in ("swin", "shifted"):
-                patches = tokens = run(block, patches)
-            elif kind == "generate":
-                entered = None if trace is None else trace.snapshot()
-                tokens = run(block, patches, trace, number)
-            elif kind == "refine":
-                if trace is not None and entered is not None:  # it reads the patches afresh
+        entered = TokenTrace() if trace is None else trace.snapshot()
+        for layer, block in enumerate(self.blocks, self.first_layer):
+            if isinstance(block, GenerateBlock):
+                tokens = run(block, patches, trace, layer)
+            elif isinstance(block, RefineBlock):
+                if trace is not None:  # it reads the patches afresh
                     trace.restore(entered)
-                tokens = run(block, tokens, patches, trace, number)
-            elif kind == "recover":
+                tokens = run(block, tokens, patches, trace, layer)
+            elif isinstance(block, RecoverBlock):
                 patches = tokens = run(block, patches, tokens)
-                if trace is not None and entered is not None:  # every patch is again its token from before the STGM
+                if trace is not None:  # every patch is again the token that it was before
                     trace.restore(entered)
-                    trace.repeat(number, "recovery")
+                    trace.repeat(layer, "recovery")
             else:
                 tokens = run(block, tokens)
+                patches = tokens if isinstance(block, SwinBlock) else patches
         return tokens
 
 
 class SwinTransformer(Backbone):
-    """Swin on images (B, 3, H, W) or clips (B, 3, T, H, W), frame by frame, to logits (B, num_classes).
+    """Swin on images (B, 3, H, W) or clips (B, 3, T, H, W) to logits (B, num_classes).
 
-    Frames are seen one by one and their features averaged; `video_swin` sees them together. Any size is taken: maps
-    are padded to whole windows. Where a window covers the map it shrinks to it and is not shifted.
+    With windows of one frame (Swin) frames are seen one by one and their features averaged, with longer ones (Video
+    Swin) together. Any size is taken: pixels are padded to whole patches and maps to whole windows. Where a window
+    covers the map it shrinks to it and is not shifted.
 
     Args:
         img_size: height and width in pixels for which it is meant; an int for a square.
@@ -106,6 +91,9 @@ class SwinTransformer(Backbone):
         depths: layers of each stage.
         num_heads: attention heads of each stage.
         window_size: patches along a window's side.
+        window_frames: tokens along a window's time axis.
+        patch_frames: frames that a patch spans.
+        flat_bias: how windows that are cut read their position bias; see `WindowAttention`.
         mlp_ratio: hidden width of the feed-forward parts over C.
         qkv_bias: bias of query, key and value projections.
         drop_rate: dropout before the head.
@@ -118,7 +106,7 @@ class SwinTransformer(Backbone):
     """
 
     patch_size = 4
-    flat_bias = False  # see `WindowAttention`
+    published_init = (nn.Linear,)
     min_stages = 1
 
     def __init__(
@@ -131,6 +119,9 @@ class SwinTransformer(Backbone):
         depths: Sequence[int] = (2, 2, 6, 2),
         num_heads: Sequence[int] = (3, 6, 12, 24),
         window_size: int = 7,
+        window_frames: int = 1,
+        patch_frames: int = 1,
+        flat_bias: bool = False,
         mlp_ratio: float = 4.0,
         qkv_bias: bool = True,
         drop_rate: float = 0.0,
@@ -139,37 +130,36 @@ class SwinTransformer(Backbone):
         features_only: bool = False,
     ) -> None:
         check_choice("weight_init", weight_init, ("published", "scratch"))
-        size = check_size(img_size)
+        if window_frames < 1 or patch_frames < 1:
+            raise StvideoError(f"window_frames {window_frames} and patch_frames {patch_frames} must be positive")
         check_shape(embed_dim, depths, num_heads, window_size, self.min_stages)
         dims = tuple(embed_dim * 2**i for i in range(len(depths)))
+        size = check_img_size(img_size)
         super().__init__(num_classes=num_classes, num_frames=num_frames, img_size=size, embed_dim=dims[-1])
-        self.features_only = features_only
-        self.drop_rate = drop_rate
-        self.drop_path_rate = drop_path_rate
-        self.weight_init = weight_init
-        self.depths = tuple(depths)
+        self.tubelet_size = patch_frames
         self.dims = dims
-        self.window_size = window_size
+        self.window: Size3 = (window_frames, window_size, window_size)
+        self.flat_bias = flat_bias
+        self.features_only = features_only
         self.block_options = dict(mlp_ratio=mlp_ratio, qkv_bias=qkv_bias)
 
         self.patch_embed = self.make_stem(embed_dim)
         self.layers = nn.ModuleList()
         total, first = sum(depths), 0
-        for index, (depth, heads) in enumerate(zip(depths, num_heads, strict=True)):
-            plan = self.plan(index, depth)
+        for stage, (depth, heads) in enumerate(zip(depths, num_heads, strict=True)):
+            plan = self.plan(stage, depth)
+            rates = [drop_path_rate * (first + i) / max(total - 1, 1) for i in range(depth)]
             blocks = [
-                self.make_block(
-                    kind, self.dims[index], heads, drop_path_rate=drop_path_rate * (first + i) / max(total - 1, 1)
-                )
-                for i, kind in enumerate(plan)
+                self.make_block(kind, dims[stage], heads, drop_path_rate=rate, **self.block_options)
+                for kind, rate in zip(plan, rates, strict=True)
             ]
-            leads_on = self.make_downsample(index) if index + 1 < len(depths) else None
-            self.layers.append(SwinStage(plan, blocks, leads_on, first))
+            downsample = self.make_downsample(stage) if stage + 1 < len(depths) else None
+            self.layers.append(SwinStage(plan, blocks, downsample, first))
             first += depth
         if features_only:
             self.may_lack = r"^norm\d\."  # files of the classifier have none of them
-            for index, dim in enumerate(self.dims):
-                self.add_module(f"norm{index}", nn.LayerNorm(dim))
+            for stage, dim in enumerate(dims):
+                self.add_module(f"norm{stage}", nn.LayerNorm(dim))
         else:
             self.norm = nn.LayerNorm(self.embed_dim)
             self.init_head(drop_rate)
@@ -177,75 +167,50 @@ class SwinTransformer(Backbone):
 
     # What the relatives change.
 
-    @property
-    def window(self) -> Size3:
-        """Attention window (frames, rows, columns)."""
-        return (1, self.window_size, self.window_size)
-
     def make_stem(self, dim: int) -> nn.Module:
-        """Pixels (B, 3, T, H, W) to tokens (B, T, H/4, W/4, C)."""
-        return PatchStem((1, self.patch_size, self.patch_size), dim)
+        """Create the stem: pixels (B, 3, T, H, W) to tokens (B, T', H/4, W/4, C)."""
+        return PatchStem((self.tubelet_size, self.patch_size, self.patch_size), dim)
 
     def plan(self, stage: int, depth: int) -> list[str]:
-        """Kinds of the layers of a stage."""
+        """List the kinds of the layers of a stage, for `make_block`."""
         return ["shifted" if i % 2 else "swin" for i in range(depth)]
 
+    def make_block(self, kind: str, dim: int, heads: int, **options: Any) -> nn.Module:
+        """Create one layer."""
+        return SwinBlock(dim, heads, window=self.window, shifted=kind == "shifted", flat_bias=self.flat_bias, **options)
+
     def make_downsample(self, stage: int) -> nn.Module:
-        """What leads from a stage to the next."""
+        """Create the way from a stage to the next."""
         return PatchMerging(self.dims[stage])
-
-    def semantic_options(self) -> dict[str, Any]:
-        """Options of the layers on semantic tokens, for those models that have any."""
-        raise NotImplementedError
-
-    def make_block(self, kind: str, dim: int, heads: int, *, drop_path_rate: float) -> nn.Module:
-        """One layer of a ``kind`` of `LAYER_KINDS`."""
-        options: dict[str, Any] = {**self.block_options, "drop_path_rate": drop_path_rate}
-        if kind in ("swin", "shifted"):
-            shifted = kind == "shifted"
-            return SwinBlock(dim, heads, window=self.window, shifted=shifted, flat_bias=self.flat_bias, **options)
-        semantic = self.semantic_options()
-        options |= {key: semantic[key] for key in ("layer_scale", "over_time")}
-        if kind == "generate":
-            options |= {key: semantic[key] for key in ("side", "pooling", "shortcut")}
-            return GenerateBlock(dim, heads, window=self.window_size, **options)
-        if kind == "local":
-            return LocalBlock(dim, heads, side=semantic["side"], **options)
-        return {"refine": RefineBlock, "global": GlobalBlock, "recover": RecoverBlock}[kind](dim, heads, **options)
-
-    # What others ask of a model.
 
     @torch.no_grad()
     def init_weights(self, scheme: str) -> None:
         """Initialise every parameter; see ``weight_init`` of the class."""
-        init_layers(self, scheme)
+        self.init_layers(scheme)
         for module in self.modules():
-            if isinstance(module, Centers):
-                module.init_weights()
+            if isinstance(module, WindowAttention):
+                nn.init.trunc_normal_(module.relative_position_bias_table, std=0.02)
+            elif isinstance(module, GenerateBlock):
+                module.centers.init_weights()
+
+    # What others ask of a model.
 
     @property
     def feature_info(self) -> list[dict[str, Any]]:
-        """Channels and stride of every stage, in timm's words."""
+        strides = [self.patch_size * 2**i for i in range(len(self.dims))]
         return [
-            dict(num_chs=dim, reduction=self.patch_size * 2**index, module=f"layers.{index}")
-            for index, dim in enumerate(self.dims)
+            dict(num_chs=dim, reduction=stride, module=f"layers.{i}")
+            for i, (dim, stride) in enumerate(zip(self.dims, strides, strict=True))
         ]
 
     def no_weight_decay(self) -> set[str]:
-        """Names of parameters that weight decay should leave alone, besides biases and norms."""
         return {name for name, _ in self.named_parameters() if name.endswith("relative_position_bias_table")}
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Parameter groups by depth, in the form that timm's layer-wise learning-rate decay reads."""
-        if coarse:
-            return {"stem": r"^patch_embed", "blocks": [(r"^layers\.(\d+)", None), (r"^norm", (99999,))]}
+        blocks = [(r"^layers\.(\d+)\.downsample", (99998,)), (r"^layers\.(\d+)\.blocks\.(\d+)", None)]
         return {
             "stem": r"^patch_embed",
-            "blocks": [
-                (r"^layers\.(\d+)\.downsample", (99998,)),
-                (r"^layers\.(\d+)\.blocks\.(\d+)", None),
-                (r"^norm", (99999,)),
-            ],
+            "blocks": [*([(r"^layers\.(\d+)", None)] if coarse else blocks), (r"^norm", (99999,))],
         }
 
     def convert_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -255,17 +220,16 @@ class SwinTransformer(Backbone):
     # The way through.
 
     def stage_outputs(self, clip: Tensor, return_trace: bool = False) -> tuple[list[Tensor], TokenTrace | None]:
-        """The tokens (B, T, h, w, C) at the end of every stage, and the trace if it is wanted."""
         trace = None
         x = self.patch_embed(self.check_clip(clip).to(next(self.parameters()).dtype))
         outputs = []
         for index, stage in enumerate(self.layers):
             if return_trace and index == min(TRACED_STAGE, len(self.layers) - 1):
-                trace = TokenTrace.start(x.shape[0], tuple(x.shape[1:4]), x.device)  # type: ignore[arg-type]
+                trace = TokenTrace.start(x.shape[0], size3(x.shape[1:4]), x.device)
             x = stage(x, trace if index == TRACED_STAGE else None, self.run)
             outputs.append(x)
-            if stage.downsample is not None:
-                x = stage.downsample(x)  # type: ignore[operator]
+            if isinstance(stage.downsample, nn.Module):
+                x = stage.downsample(x)
         return outputs, trace
 
     def forward_features(self, clip: Tensor, return_trace: bool = False) -> Tokens:
@@ -281,7 +245,6 @@ class SwinTransformer(Backbone):
         return rows, trace.finish(), self.forward_head(grid_tokens(outputs[-1]), pre_logits=True)
 
     def pyramid(self, outputs: Sequence[Tensor], image: bool) -> OrderedDict[str, Tensor]:
-        """Normalised stage outputs as maps, channels first."""
         maps = OrderedDict()
         for index, x in enumerate(outputs):
             x = self.get_submodule(f"norm{index}")(x).movedim(-1, 1)
@@ -311,11 +274,25 @@ class SwinTransformer(Backbone):
         return maps if trace is None else (maps, trace.finish())
 
 
+def check_shape(
+    embed_dim: int, depths: Sequence[int], num_heads: Sequence[int], window_size: int, min_stages: int
+) -> None:
+    """Raise `StvideoError` unless the stages fit together."""
+    if not depths or len(depths) != len(num_heads):
+        raise StvideoError(f"depths {list(depths)} and num_heads {list(num_heads)} must have one number per stage")
+    if len(depths) < min_stages:
+        raise StvideoError(f"depths {list(depths)}: semantic tokens begin in stage {min_stages}, so there must be one")
+    if min(depths) < 1 or window_size < 1:
+        raise StvideoError(f"depths {list(depths)} and window_size {window_size} must be positive")
+    for index, heads in enumerate(num_heads):
+        if heads < 1 or embed_dim * 2**index % heads:
+            raise StvideoError(f"stage {index}: {embed_dim * 2**index} channels are not divisible by {heads} heads")
+
+
 def grid_tokens(x: Tensor, trace: TokenTrace | None = None) -> Tokens:
     """Pack a token grid (B, T, h, w, C) as `Tokens`, one group per frame and no prefix."""
-    batch, frames, rows, columns, dim = x.shape
-    prefix = x.new_zeros(batch, frames, 0, dim)
-    return Tokens(patches=x.flatten(2, 3), prefix=prefix, grid=(frames, rows, columns), trace=trace)
+    prefix = x.new_zeros(*x.shape[:2], 0, x.shape[-1])
+    return Tokens(patches=x.flatten(2, 3), prefix=prefix, grid=size3(x.shape[1:4]), trace=trace)
 
 
 SIZES: dict[str, Mapping[str, Any]] = {
@@ -323,6 +300,9 @@ SIZES: dict[str, Mapping[str, Any]] = {
     "small": dict(embed_dim=96, depths=(2, 2, 18, 2), num_heads=(3, 6, 12, 24)),
     "base": dict(embed_dim=128, depths=(2, 2, 18, 2), num_heads=(4, 8, 16, 32)),
 }
+VIDEO = dict(window_frames=8, patch_frames=2, flat_bias=True, num_frames=32)
 
 for _size, _shape in SIZES.items():
     register_model(ModelEntry(f"swin_{_size}_patch4_window7_224", SwinTransformer, _shape))
+    for _name in (f"video_swin_{_size}_patch244_window877_224", f"video_swin_{_size}"):  # the second is for short
+        register_model(ModelEntry(_name, SwinTransformer, {**_shape, **VIDEO}))

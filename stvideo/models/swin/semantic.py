@@ -11,6 +11,8 @@ its own centres, which read only that frame; the layers after that attend throug
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,7 +20,7 @@ from torch import Tensor, nn
 from stvideo.core.layers import DropPath, Mlp, attention_weights
 from stvideo.core.parts import part
 from stvideo.core.trace import TokenTrace
-from stvideo.models.swin.layers import join_windows, partition
+from stvideo.models.swin.layers import Size3, join_windows, partition, size3
 from stvideo.reduction.stgm import GridConv
 from stvideo.reduction.windows import adaptive_bins, space_membership, window_pool
 
@@ -27,14 +29,14 @@ KEY_WINDOW = 10
 
 
 def key_window_starts(length: int, windows: int, side: int) -> list[int]:
-    """First cell of each enlarged window: as wide as ``side``, around its window as far as the map allows."""
+    """Place windows of ``side`` cells around the ordinary ones as far as the map allows. Returns their first cells."""
     side = min(side, length)
     centers = [(2 * i + 1) * length / (2 * windows) for i in range(windows)]
     return [min(max(int(center - side / 2), 0), length - side) for center in centers]
 
 
 def key_window_cells(size: tuple[int, int], windows: tuple[int, int], side: int, device: torch.device) -> Tensor:
-    """(windows, cells) int64: flat position in the (H, W) map of every cell of each enlarged window."""
+    """List the flat positions in the (H, W) map of each enlarged window's cells. Returns (windows, cells) int64."""
     axes = []
     for length, count in zip(size, windows, strict=True):
         starts = torch.tensor(key_window_starts(length, count, side), device=device)
@@ -58,14 +60,14 @@ class CrossAttention(nn.Module):
         """(R, L, C) -> (R, h, L, d)."""
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
-    def attend(self, q: Tensor, kv: Tensor) -> Tensor:
-        """Projected queries (R, Lq, C), projected keys and values (R, Lk, 2C) -> (R, Lq, C)."""
+    def forward(self, q: Tensor, kv: Tensor) -> Tensor:
+        """Attend with projected queries (R, Lq, C) to projected keys and values (R, Lk, 2C). Returns (R, Lq, C)."""
         k, v = kv.chunk(2, dim=-1)
         out = F.scaled_dot_product_attention(self.heads(q), self.heads(k), self.heads(v))
         return self.proj(out.transpose(1, 2).flatten(2))
 
     def weights(self, q: Tensor, kv: Tensor) -> Tensor:
-        """The attention map averaged over heads, for looking at. (R, Lq, C), (R, Lk, 2C) -> (R, Lq, Lk)."""
+        """Compute the attention map averaged over heads, for traces. (R, Lq, C), (R, Lk, 2C) -> (R, Lq, Lk)."""
         return attention_weights(self.heads(q), self.heads(kv.chunk(2, dim=-1)[0]))
 
 
@@ -106,7 +108,7 @@ class Centers(nn.Module):
 
 
 def max_in_bins(x: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Adaptive max pooling (B, T, H, W, C) -> (B, T, h, w, C) in operations that every exporter knows."""
+    """Pool by adaptive maximum, (B, T, H, W, C) -> (B, T, h, w, C), in operations that every exporter knows."""
     for axis, count in zip((2, 3), grid, strict=True):
         bins = adaptive_bins(x.shape[axis], count)
         x = torch.stack([x.narrow(axis, start, stop - start).amax(axis) for start, stop in bins], axis)
@@ -114,16 +116,19 @@ def max_in_bins(x: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 class SemanticBlock(nn.Module):
-    """Pre-norm block on semantic tokens (B, T, h, w, C) with LayerScale on both branches.
+    """Pre-norm block that semantic tokens (B, T, h, w, C) take part in, with LayerScale on both branches.
 
     Args:
         dim: channels C.
         num_heads: attention heads.
+        side: semantic tokens along a window's side.
+        window: patches along a window's side.
+        shortcut: residual on the centres in the first layer of the STGM (the released STViT-R has none).
+        over_time: attention among semantic tokens sees all frames of a clip instead of one.
         mlp_ratio: hidden width of the feed-forward part over C.
         qkv_bias: bias of the query and key-value projections.
         layer_scale: initial scale of both branches.
         drop_path_rate: stochastic depth, drawn per clip.
-        over_time: one attention over all frames of a clip instead of one per frame.
     """
 
     def __init__(
@@ -131,13 +136,19 @@ class SemanticBlock(nn.Module):
         dim: int,
         num_heads: int,
         *,
+        side: int = 3,
+        window: int = 7,
+        shortcut: bool = True,
+        over_time: bool = False,
         mlp_ratio: float = 4.0,
         qkv_bias: bool = True,
         layer_scale: float = 1e-5,
         drop_path_rate: float = 0.0,
-        over_time: bool = False,
     ) -> None:
         super().__init__()
+        self.side = side
+        self.window = window
+        self.shortcut = shortcut
         self.over_time = over_time
         self.norm1 = nn.LayerNorm(dim)
         self.attn = CrossAttention(dim, num_heads, qkv_bias)
@@ -147,45 +158,38 @@ class SemanticBlock(nn.Module):
         self.layer_scale_2 = nn.Parameter(torch.full((dim,), layer_scale))
         self.drop_path = DropPath(drop_path_rate)
 
-    def rows(self, x: Tensor, over_time: bool | None = None) -> Tensor:
-        """(B, T, h, w, C) as sequences: (B, T h w, C) over time, else (B T, h w, C)."""
-        over_time = self.over_time if over_time is None else over_time
-        return x.flatten(1, 3) if over_time else x.flatten(0, 1).flatten(1, 2)
+    def normed_rows(self, x: Tensor) -> Tensor:
+        """Normalise, one sequence per frame. (B, T, h, w, C) -> (B T, h w, C)."""
+        return self.norm1(x).flatten(0, 1).flatten(1, 2)
 
     def finish(self, x: Tensor, out: Tensor, shortcut: bool = True) -> Tensor:
-        """Residual of the attention output (dropped without ``shortcut``) and the feed-forward part."""
+        """Add the residual to the attention output (not without ``shortcut``), and the feed-forward part."""
         out = self.layer_scale_1 * out.view(x.shape)
         x = x + self.drop_path(out) if shortcut else out
         return x + self.drop_path(self.layer_scale_2 * self.mlp(self.norm2(x)))
-
-    def attend_self(self, x: Tensor) -> Tensor:
-        """(R, L, C) normalised tokens -> (R, L, C)."""
-        return self.attn.attend(self.attn.q(x), self.attn.kv(x))
 
 
 class GlobalBlock(SemanticBlock):
     """Semantic layer: attention among all tokens (of a frame, or of a clip with ``over_time``)."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.finish(x, self.attend_self(self.rows(self.norm1(x))))
-
-
-class LocalBlock(SemanticBlock):
-    """Semantic layer: attention among the tokens of one window (through time with ``over_time``).
-
-    Args:
-        side: semantic tokens along a window's side.
-    """
-
-    def __init__(self, dim: int, num_heads: int, *, side: int, **options: object) -> None:
-        super().__init__(dim, num_heads, **options)  # type: ignore[arg-type]
-        self.side = side
+    def attention_window(self, grid: Size3) -> Size3:
+        """Return the window of tokens that see each other."""
+        return (grid[0] if self.over_time else 1, *grid[1:])
 
     def forward(self, x: Tensor) -> Tensor:
-        window = (x.shape[1] if self.over_time else 1, self.side, self.side)
+        grid = size3(x.shape[1:4])
+        window = self.attention_window(grid)
         tokens = partition(self.norm1(x), window)
-        out = self.attend_self(tokens.flatten(0, 1)).view(tokens.shape)
-        return self.finish(x, join_windows(out, window, tuple(x.shape[1:4])))  # type: ignore[arg-type]
+        rows = tokens.flatten(0, 1)
+        out = self.attn(self.attn.q(rows), self.attn.kv(rows)).view(tokens.shape)
+        return self.finish(x, join_windows(out, window, grid))
+
+
+class LocalBlock(GlobalBlock):
+    """Semantic layer: attention among the tokens of one window (through time with ``over_time``)."""
+
+    def attention_window(self, grid: Size3) -> Size3:
+        return (grid[0] if self.over_time else 1, self.side, self.side)
 
 
 class GenerateBlock(SemanticBlock):
@@ -194,48 +198,36 @@ class GenerateBlock(SemanticBlock):
     (B, T, H, W, C) patches -> (B, T, h, w, C) semantic tokens, in every frame.
 
     Args:
-        side: semantic tokens along a window's side.
-        window: patches along a window's side.
         pooling: see `Centers`.
-        shortcut: residual on the centres (the released STViT-R has none).
     """
 
-    def __init__(
-        self,
-        dim: int,
-        num_heads: int,
-        *,
-        side: int,
-        window: int,
-        pooling: str,
-        shortcut: bool,
-        **options: object,
-    ) -> None:
-        super().__init__(dim, num_heads, **options)  # type: ignore[arg-type]
-        self.side = side
-        self.window = window
-        self.key_window = round(KEY_WINDOW * window / 7)
-        self.shortcut = shortcut
+    def __init__(self, dim: int, num_heads: int, *, pooling: str = "gate", **options: Any) -> None:
+        super().__init__(dim, num_heads, **options)
+        self.key_window = round(KEY_WINDOW * self.window / 7)
         self.centers = Centers(dim, pooling)
 
     @part("first layer", reduction=True)
     def forward(self, x: Tensor, trace: TokenTrace | None = None, layer: int = 0) -> Tensor:
         batch, frames, height, width, dim = x.shape
         windows = (-(-height // self.window), -(-width // self.window))
-        grid = (frames, windows[0] * self.side, windows[1] * self.side)
+        grid, window = (frames, windows[0] * self.side, windows[1] * self.side), (1, self.side, self.side)
         centers = self.centers(x, grid[1:])
-        own = partition(self.norm1(centers), (1, self.side, self.side)).flatten(0, 1).unflatten(0, (batch * frames, -1))
+        own = partition(self.norm1(centers), window).flatten(0, 1).unflatten(0, (batch * frames, -1))
         cells = key_window_cells((height, width), windows, self.key_window, x.device)
         # Keys and values of a patch are the same in every window that reads it: project the map, then cut windows.
-        kv = self.attn.kv(self.rows(self.norm1(x), over_time=False))
+        kv = self.attn.kv(self.normed_rows(x))
         kv = kv.index_select(1, cells.flatten()).unflatten(1, cells.shape)
         kv = torch.cat((self.attn.kv(own), kv), dim=2).flatten(0, 1)
         q = self.attn.q(own).flatten(0, 1)
         if trace is not None:
-            weights = self.attn.weights(q, kv)[..., own.shape[2] :]
-            _record_windows(trace, layer, weights.view(batch, frames, *own.shape[1:3], -1), cells, self.side, windows)
-        out = self.attn.attend(q, kv).view(batch, -1, self.side * self.side, dim)
-        return self.finish(centers, join_windows(out, (1, self.side, self.side), grid), self.shortcut)
+            weights = self.attn.weights(q, kv)[..., own.shape[2] :].view(*own.shape[:3], -1)
+            on_map = weights.new_zeros(*own.shape[:3], height * width)
+            on_map.scatter_(-1, cells[:, None].expand(weights.shape), weights)
+            record_strongest(
+                trace, layer, join_windows(on_map, window, (1, *grid[1:])).view(batch, frames, -1, height * width)
+            )
+        out = self.attn(q, kv).view(batch, -1, self.side * self.side, dim)
+        return self.finish(centers, join_windows(out, window, grid), self.shortcut)
 
 
 class RefineBlock(SemanticBlock):
@@ -244,13 +236,12 @@ class RefineBlock(SemanticBlock):
     @part("second layer", reduction=True)
     def forward(self, s: Tensor, x: Tensor, trace: TokenTrace | None = None, layer: int = 0) -> Tensor:
         """Semantic tokens (B, T, h, w, C), patches (B, T, H, W, C) -> (B, T, h, w, C)."""
-        own = self.rows(self.norm1(s), over_time=False)
-        memory = torch.cat((own, self.rows(self.norm1(x), over_time=False)), dim=1)
-        q, kv = self.attn.q(own), self.attn.kv(memory)
+        own = self.normed_rows(s)
+        q, kv = self.attn.q(own), self.attn.kv(torch.cat((own, self.normed_rows(x)), dim=1))
         if trace is not None:
             weights = self.attn.weights(q, kv)[..., own.shape[1] :].unflatten(0, s.shape[:2])
             record_strongest(trace, layer, weights)
-        return self.finish(s, self.attn.attend(q, kv))
+        return self.finish(s, self.attn(q, kv))
 
 
 class RecoverBlock(SemanticBlock):
@@ -259,9 +250,7 @@ class RecoverBlock(SemanticBlock):
     @part("recovery", reduction=True)
     def forward(self, x: Tensor, s: Tensor) -> Tensor:
         """Patches (B, T, H, W, C), semantic tokens (B, T, h, w, C) -> (B, T, H, W, C)."""
-        q = self.attn.q(self.rows(self.norm1(x), over_time=False))
-        kv = self.attn.kv(self.rows(self.norm1(s), over_time=False))
-        return self.finish(x, self.attn.attend(q, kv))
+        return self.finish(x, self.attn(self.attn.q(self.normed_rows(x)), self.attn.kv(self.normed_rows(s))))
 
 
 def record_strongest(trace: TokenTrace, layer: int, weights: Tensor) -> None:
@@ -269,14 +258,3 @@ def record_strongest(trace: TokenTrace, layer: int, weights: Tensor) -> None:
     frames, count = weights.shape[1:3]
     first = torch.arange(frames, device=weights.device).view(1, frames, 1) * count
     trace.record(layer, "stgm", (weights.argmax(dim=2) + first).flatten(1), kind="semantic")
-
-
-def _record_windows(
-    trace: TokenTrace, layer: int, weights: Tensor, cells: Tensor, side: int, windows: tuple[int, int]
-) -> None:
-    """`record_strongest` for attention inside enlarged windows. weights (B, T, windows, tokens, cells of a window)."""
-    rows, columns = trace.current.shape[-2:]  # type: ignore[union-attr]
-    on_map = weights.new_zeros(*weights.shape[:4], rows * columns)
-    on_map.scatter_(-1, cells[:, None].expand(weights.shape), weights)
-    on_grid = join_windows(on_map.flatten(0, 1), (1, side, side), (1, windows[0] * side, windows[1] * side))
-    record_strongest(trace, layer, on_grid.flatten(1, 3).unflatten(0, weights.shape[:2]))

@@ -7,7 +7,7 @@ import torchvision
 import stvideo
 from stvideo import StvideoError
 from stvideo.models.swin.keys import merging_to_projection
-from stvideo.models.swin.layers import ChannelProjection, PatchMerging
+from stvideo.models.swin.layers import PatchMerging
 from tests.models.swin_small import gradients, shake, small
 
 DENSE, SEMANTIC = "video_swin_tiny", "stvit_video_swin_tiny"
@@ -136,7 +136,7 @@ def test_dense_weights_start_the_semantic_model(tmp_path):
 
 
 def test_projection_does_what_merging_does_to_equal_neighbours():
-    merging, projection = shake(PatchMerging(6)), ChannelProjection(6)
+    merging, projection = shake(PatchMerging(6)), PatchMerging(6, side=1)
     merging.norm.bias.data.zero_()
     state = {f"layers.2.downsample.{name}": value for name, value in merging.state_dict().items()}
     converted = merging_to_projection(state, "layers.2.downsample")
