@@ -11,13 +11,19 @@ if TYPE_CHECKING:
     from stvideo.core.macs import count_macs as count_macs
     from stvideo.core.tokens import Tokens as Tokens
     from stvideo.core.trace import TokenTrace as TokenTrace
+    from stvideo.models.registry import ModelEntry as ModelEntry
     from stvideo.models.registry import list_models as list_models
+    from stvideo.models.registry import register_model as register_model
     from stvideo.reduction.apply import apply_reduction as apply_reduction
     from stvideo.reduction.apply import remove_reduction as remove_reduction
     from stvideo.reduction.base import Reduction as Reduction
     from stvideo.reduction.base import list_reductions as list_reductions
+    from stvideo.reduction.base import register_reduction as register_reduction
     from stvideo.reduction.budget import set_budget as set_budget
+    from stvideo.reduction.hooks import AttentionInfo as AttentionInfo
     from stvideo.reduction.hooks import Budget as Budget
+    from stvideo.reduction.hooks import Host as Host
+    from stvideo.reduction.hooks import Outcome as Outcome
     from stvideo.reduction.keep_or_drop import KeepOrDrop as KeepOrDrop
     from stvideo.weights.factory import create_model as create_model
     from stvideo.weights.factory import load_model as load_model
@@ -29,9 +35,13 @@ __version__ = "0.1.0"
 
 # Where each public name is defined; its module is imported when the name is first used.
 _MODULES = {
+    "AttentionInfo": "reduction.hooks",
     "Budget": "reduction.hooks",
+    "Host": "reduction.hooks",
     "KeepOrDrop": "reduction.keep_or_drop",
     "LoadReport": "weights.reading",
+    "ModelEntry": "models.registry",
+    "Outcome": "reduction.hooks",
     "Reduction": "reduction.base",
     "StvideoError": "core.errors",
     "TokenTrace": "core.trace",
@@ -44,6 +54,8 @@ _MODULES = {
     "list_reductions": "reduction.base",
     "load_checkpoint": "weights.reading",
     "load_model": "weights.factory",
+    "register_model": "models.registry",
+    "register_reduction": "reduction.base",
     "remove_reduction": "reduction.apply",
     "set_budget": "reduction.budget",
 }

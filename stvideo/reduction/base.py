@@ -11,7 +11,7 @@ A reduction is a small module that overrides the hooks it needs; docs/extending.
     losses(outcome)                 terms of the training loss, logged by name
     calibrate(model, clips)         once, before use, on a few clips
 
-To add a method, write one file with a class decorated by ``@register("name")``, in this package (where it is found
+To add a method, write one file with a class decorated by ``@register_reduction("name")``, in this package (where it is found
 by itself) or in any module named in ``plugins:``.
 """
 
@@ -235,7 +235,7 @@ _BOOKKEEPING = frozenset((*vars(nn.Module()), "options", "budget_levels", "_fina
 _REGISTRY: dict[str, type[Reduction]] = {}
 
 
-def register(name: str) -> Callable[[type[Reduction]], type[Reduction]]:
+def register_reduction(name: str) -> Callable[[type[Reduction]], type[Reduction]]:
     """Class decorator: make a `Reduction` known under ``name``.
 
     Raises:

@@ -10,12 +10,12 @@ from typing import Any
 from torch import Tensor
 
 from stvideo.core.tokens import Tokens
-from stvideo.reduction.base import register
+from stvideo.reduction.base import register_reduction
 from stvideo.reduction.hooks import AttentionInfo, Budget, Host
 from stvideo.reduction.keep_or_drop import KeepOrDrop
 
 
-@register("evit")
+@register_reduction("evit")
 class ClassAttentionReduction(KeepOrDrop):
     """Class-attention token reorganization (EViT, sections 3.1 and 3.2).
 

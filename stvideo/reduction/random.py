@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stvideo.core.errors import StvideoError
 from stvideo.core.tokens import Tokens
-from stvideo.reduction.base import register
+from stvideo.reduction.base import register_reduction
 from stvideo.reduction.equal_cost import cost_of, solve_budget
 from stvideo.reduction.hooks import AttentionInfo, Host
 from stvideo.reduction.keep_or_drop import KeepOrDrop
@@ -18,7 +18,7 @@ from stvideo.reduction.keep_or_drop import KeepOrDrop
 PRIME = 2**31 - 1
 
 
-@register("random")
+@register_reduction("random")
 class RandomReduction(KeepOrDrop):
     """Keep K = ceil(keep_rate * n) tokens drawn at random.
 

@@ -29,7 +29,7 @@ from stvideo.core.errors import StvideoError
 from stvideo.core.layers import LayerScale, attention_weights, resize_grid_embedding, resize_time_embedding
 from stvideo.core.parts import part
 from stvideo.core.tokens import Tokens
-from stvideo.reduction.base import Reduction, register
+from stvideo.reduction.base import Reduction, register_reduction
 from stvideo.reduction.checks import semantic_layers
 from stvideo.reduction.hooks import Budget, Host
 from stvideo.reduction.windows import bin_membership, scatter_to_grid, slot_frames, space_membership, window_pool
@@ -76,7 +76,7 @@ class Memory(NamedTuple):
     bias: Tensor | None
 
 
-@register("stgm")
+@register_reduction("stgm")
 class SemanticTokens(Reduction):
     """Semantic token generation in place of consecutive blocks (STViT, section 3.2).
 

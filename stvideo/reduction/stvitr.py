@@ -23,7 +23,7 @@ from stvideo.core.errors import StvideoError
 from stvideo.core.layers import LayerScale
 from stvideo.core.parts import part
 from stvideo.core.tokens import Tokens
-from stvideo.reduction.base import Reduction, register
+from stvideo.reduction.base import Reduction, register_reduction
 from stvideo.reduction.hooks import Budget, Host
 from stvideo.reduction.stgm import SemanticTokens
 
@@ -38,7 +38,7 @@ class DumbbellUnit(nn.Module):
         self.mlp_scale = LayerScale(dim, layer_scale)
 
 
-@register("stvitr")
+@register_reduction("stvitr")
 class SemanticRecovery(Reduction):
     """Dumbbell units in place of runs of blocks (STViT-R, section 3.3).
 

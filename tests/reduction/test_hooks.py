@@ -9,7 +9,7 @@ from stvideo.core.tokens import Tokens
 from stvideo.models import optimize
 from stvideo.reduction import base
 from stvideo.reduction.apply import calibrate, has_losses, reduction_losses
-from stvideo.reduction.base import reduction_class, register
+from stvideo.reduction.base import reduction_class, register_reduction
 from stvideo.reduction.budget import draw_budgets, set_budget, training_budgets
 from stvideo.reduction.equal_cost import control_of, cost_of, solve_budget
 from stvideo.reduction.hooks import Outcome
@@ -266,6 +266,6 @@ def test_budgets_of_a_method_that_nobody_knows():
 def test_a_name_is_given_once():
     with pytest.raises(StvideoError, match="exists already"):
 
-        @register("evit")
+        @register_reduction("evit")
         class Other(reduction_class("toy_norm")):
             """Another method of that name."""

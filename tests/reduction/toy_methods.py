@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from stvideo.core.tokens import Tokens
-from stvideo.reduction.base import _REGISTRY, Reduction, register
+from stvideo.reduction.base import _REGISTRY, Reduction, register_reduction
 from stvideo.reduction.checks import check_count
 from stvideo.reduction.hooks import AttentionInfo, Budget, Host, Outcome
 from stvideo.reduction.keep_or_drop import KeepOrDrop, num_kept
 from stvideo.reduction.merging import match_bipartite, merge_tokens
 
 
-@register("toy_norm")
+@register_reduction("toy_norm")
 class KeepLargest(KeepOrDrop):
     """Score tokens by their length: a keep-or-drop method."""
 
@@ -21,7 +21,7 @@ class KeepLargest(KeepOrDrop):
         return tokens.patches.norm(dim=-1)
 
 
-@register("toy_bright")
+@register_reduction("toy_bright")
 class KeepBright(Reduction):
     """Drop dark patches at the embedding, as many as there are: ragged counts from pixels (joint attention)."""
 
@@ -38,7 +38,7 @@ class KeepBright(Reduction):
         return tokens.select(bright)
 
 
-@register("toy_merge")
+@register_reduction("toy_merge")
 class MergeSimilar(Reduction):
     """Merge the most similar tokens in every layer, by their keys; sizes bias the attention of later blocks."""
 
@@ -56,7 +56,7 @@ class MergeSimilar(Reduction):
         return merge_tokens(tokens, layer, self.name, *pairs)
 
 
-@register("toy_gather")
+@register_reduction("toy_gather")
 class PredictAndGather(Reduction):
     """Mask tokens in training, gather them in inference, with state that travels and a loss on it (as DynamicViT)."""
 
@@ -86,7 +86,7 @@ class PredictAndGather(Reduction):
         return {"ratio": (shares - 0.3).square().mean()}
 
 
-@register("toy_queries")
+@register_reduction("toy_queries")
 class FewQueries(Reduction):
     """Let half of the tokens ask all of them: attention with fewer queries than keys, and a count of its own."""
 
@@ -102,7 +102,7 @@ class FewQueries(Reduction):
         return tokens.gather(kept, aligned=False)
 
 
-@register("toy_parked")
+@register_reduction("toy_parked")
 class Parked(Reduction):
     """Set half of the tokens aside in one layer and bring them back for the head; count the layers they missed."""
 
@@ -126,7 +126,7 @@ class Parked(Reduction):
         return tokens.replace(patches=patches, index=index, per_clip=state, per_token={})
 
 
-@register("toy_calibrated")
+@register_reduction("toy_calibrated")
 class Calibrated(Reduction):
     """Keep the places that were longest in a calibration set: constants in a buffer."""
 

@@ -15,9 +15,9 @@ from stvideo.settings.plugins import import_plugins, take_plugins
 from tests.tiny_runs import REPOSITORY, TINY, environment, make_data
 
 METHOD = """
-from stvideo.reduction.base import reduction_class, register
+from stvideo.reduction.base import reduction_class, register_reduction
 
-@register("mine")
+@register_reduction("mine")
 class Mine(reduction_class("evit")):
     pass
 """
