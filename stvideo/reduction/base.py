@@ -11,8 +11,8 @@ A reduction is a small module that overrides the hooks it needs; docs/extending.
     losses(outcome)                 terms of the training loss, logged by name
     calibrate(model, clips)         once, before use, on a few clips
 
-To add a method, write one file with a class decorated by ``@register_reduction("name")``, in this package (where it is found
-by itself) or in any module named in ``plugins:``.
+To add a method, write one file with a class decorated by ``@register_reduction("name")``, in this package (where it
+is found by itself) or in any module named in ``plugins:``.
 """
 
 from __future__ import annotations
