@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import wrap
 
@@ -98,85 +97,65 @@ def _list_mistakes(axes: Axes, matrix: NDArray[np.int64], classes: Sequence[str]
     axes.text(0, 0.955, "\n".join(lines), va="top", fontsize=9, linespacing=1.7, transform=axes.transAxes)
 
 
-@dataclass(frozen=True)
-class Example:
-    """A video of a class: one of its frames (h, w, 3) uint8, and the class it was taken for."""
-
-    frame: NDArray[np.uint8]
-    predicted: str
-    probability: float
-    right: bool
-
-
-@dataclass(frozen=True)
-class ClassRow:
-    """A class with how well it was recognised and some of its videos."""
-
-    name: str
-    right: int
-    total: int
-    examples: list[Example]
-
-
-def worst_class_rows(
-    scores: NDArray[np.float32],
-    truth: NDArray[np.int64],
-    classes: Sequence[str],
-    frame_of: Callable[[int], NDArray[np.uint8] | None],
-    count: int = 8,
-    videos: int = 6,
-) -> list[ClassRow]:
-    """Choose the worst classes of an evaluation with their most telling videos: confident mistakes first.
+def telling_videos(
+    scores: NDArray[np.float32], truth: NDArray[np.int64], count: int = 8, videos: int = 6
+) -> dict[int, list[int]]:
+    """Choose videos of the classes with the lowest accuracy: confident mistakes first.
 
     Args:
         scores: (V, K) class probabilities per video.
         truth: (V,) true classes.
-        frame_of: gives a frame (h, w, 3) uint8 of video number v, or None if it cannot.
         count: classes at most; those without a mistake are left out.
-        videos: videos per class.
+        videos: videos per class at most.
+
+    Returns:
+        Rows of ``scores`` by class, the worst class first.
     """
     predicted = scores.argmax(axis=1)
-    matrix = confusion_matrix(truth, predicted, len(classes))
-    rows = []
+    matrix = confusion_matrix(truth, predicted, scores.shape[1])
+    chosen = {}
     for k in worst_classes(matrix, count):
-        if matrix[k, k] == matrix[k].sum():
-            break  # from here on there are no mistakes
-        members = np.flatnonzero(truth == k)
-        order = sorted(members, key=lambda v: (predicted[v] == k, -scores[v, predicted[v]]))
-        examples = []
-        for v in order[:videos]:
-            frame = frame_of(int(v))
-            if frame is not None:
-                guess = int(predicted[v])
-                examples.append(Example(frame, classes[guess], float(scores[v, guess]), guess == k))
-        rows.append(ClassRow(classes[k], int(matrix[k, k]), int(matrix[k].sum()), examples))
-    return rows
+        if matrix[k, k] < matrix[k].sum():
+            order = sorted(np.flatnonzero(truth == k), key=lambda v: (predicted[v] == k, -scores[v, predicted[v]]))
+            chosen[k] = [int(v) for v in order[:videos]]
+    return chosen
 
 
-def plot_class_rows(path: Path, rows: Sequence[ClassRow], title: str = "") -> None:
-    """Plot a row per class: its accuracy, and its videos with what they were taken for.
+def plot_videos(
+    path: Path,
+    chosen: Mapping[int, Sequence[int]],
+    frames: Mapping[int, NDArray[np.uint8]],
+    scores: NDArray[np.float32],
+    truth: NDArray[np.int64],
+    classes: Sequence[str],
+    title: str = "",
+) -> None:
+    """Plot a row per class: its accuracy, and some of its videos with the class that they were taken for.
 
     Args:
         path: a PNG.
-        rows: at least one, from `worst_class_rows`.
+        chosen: videos by class, at least one class, from `telling_videos`.
+        frames: a frame (h, w, 3) uint8 of each video; those without one are left out.
+        scores: (V, K) class probabilities per video.
+        truth: (V,) true classes.
+        classes: K names.
         title: the line above them.
     """
-    most = max(len(row.examples) for row in rows)
-    figure = new_figure(max(2.4 + 1.6 * most, 5), 0.6 + 1.6 * len(rows))
-    for grid_row, row in zip(figure.subplots(len(rows), 1 + most, squeeze=False), rows, strict=True):
-        for axes in grid_row:
+    predicted = scores.argmax(axis=1)
+    most = max(map(len, chosen.values()))
+    figure = new_figure(2.4 + 1.6 * most, 0.6 + 1.6 * len(chosen))
+    for row, (k, videos) in zip(figure.subplots(len(chosen), 1 + most, squeeze=False), chosen.items(), strict=True):
+        for axes in row:
             axes.axis("off")
-        share = f" ({row.right / row.total:.0%})" if row.total else ""
-        name = "\n".join(wrap(plain(row.name, 44), 22))
-        grid_row[0].text(0, 0.52, name, va="bottom", fontweight="bold", fontsize=10)
-        grid_row[0].text(0, 0.45, f"{row.right} of {row.total} right{share}", va="top", color=GRAY, fontsize=9)
-        for axes, example in zip(grid_row[1:], row.examples, strict=False):
-            color = RIGHT if example.right else WRONG
-            height, width = example.frame.shape[:2]
-            axes.imshow(example.frame)
+        right, total = int((predicted[truth == k] == k).sum()), int((truth == k).sum())
+        row[0].text(0, 0.52, "\n".join(wrap(plain(classes[k], 44), 22)), va="bottom", fontweight="bold", fontsize=10)
+        row[0].text(0, 0.45, f"{right} of {total} right ({right / total:.0%})", va="top", color=GRAY, fontsize=9)
+        for axes, video in zip(row[1:], [v for v in videos if v in frames], strict=False):
+            guess, (height, width) = predicted[video], frames[video].shape[:2]
+            mark, color = ("✓", RIGHT) if guess == k else ("✗", WRONG)
+            axes.imshow(frames[video])
             axes.add_patch(Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor=color, linewidth=3))
-            mark = "✓" if example.right else "✗"
-            text = f"{plain(example.predicted, 24)}\n{mark} {100 * example.probability:.0f} %"
+            text = f"{plain(classes[guess], 24)}\n{mark} {scores[video, guess]:.0%}"
             axes.text(0.5, -0.04, text, va="top", ha="center", color=color, fontsize=8, transform=axes.transAxes)
     if title:
         figure.suptitle(plain(title, 90), x=0.02, ha="left", fontsize=12, fontweight="bold")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,9 +57,9 @@ class PatchArea:
         )
 
 
-def fit(width: int, height: int, max_width: int, max_height: int) -> tuple[int, int]:
+def fit(width: int, height: int, max_width: int, max_height: int, enlarge: bool = True) -> tuple[int, int]:
     """Scale (width, height) to the largest size inside a box, at least one pixel each way."""
-    scale = min(max_width / width, max_height / height)
+    scale = min(max_width / width, max_height / height, math.inf if enlarge else 1)
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 

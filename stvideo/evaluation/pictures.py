@@ -8,14 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stvideo.core.errors import StvideoError
 from stvideo.data.video.decode import UnreadableVideo, open_video
-from stvideo.drawing.confusion import (
-    confusion_matrix,
-    plot_class_rows,
-    plot_confusion,
-    worst_class_rows,
-)
+from stvideo.drawing.confusion import confusion_matrix, plot_confusion, plot_videos, telling_videos
 
 FRAME_SIDE = 240  # pixels of the shorter side of the frames that are shown
 
@@ -44,25 +38,22 @@ def write_evaluation_pictures(
         StvideoError: a file cannot be written.
     """
 
-    def middle_frame(row: int) -> NDArray[np.uint8] | None:
-        try:
-            with open_video(path_of(row)) as video:
-                size = FRAME_SIDE if video.short_side > FRAME_SIDE else None
-                return video.read([video.num_frames // 2], size=size)[0].numpy()
-        except UnreadableVideo:
-            return None  # the evaluation has told already, or the file has gone since
-
     confusion, worst = folder / "confusion.png", folder / "worst_classes.png"
-    written = [confusion]
+    plot_confusion(confusion, confusion_matrix(truth, scores.argmax(axis=1), len(classes)), classes, title)
+    chosen = telling_videos(scores, truth)
+    if not chosen:
+        worst.unlink(missing_ok=True)  # of an earlier, worse evaluation
+        return [confusion]
+    found = {row: _middle_frame(path_of(row)) for rows in chosen.values() for row in rows}
+    frames = {row: frame for row, frame in found.items() if frame is not None}
+    plot_videos(worst, chosen, frames, scores, truth, classes, f"Worst classes: {title}" if title else "Worst classes")
+    return [confusion, worst]
+
+
+def _middle_frame(path: Path) -> NDArray[np.uint8] | None:
     try:
-        matrix = confusion_matrix(truth, scores.argmax(axis=1), len(classes))
-        plot_confusion(confusion, matrix, classes, title)
-        rows = worst_class_rows(scores, truth, classes, middle_frame)
-        if rows:
-            plot_class_rows(worst, rows, f"Worst classes: {title}" if title else "Worst classes")
-            written.append(worst)
-        else:
-            worst.unlink(missing_ok=True)  # of an earlier, worse evaluation
-    except OSError as error:
-        raise StvideoError(f"{folder}: cannot be written: {error.strerror or error}") from None
-    return written
+        with open_video(path) as video:
+            size = FRAME_SIDE if video.short_side > FRAME_SIDE else None
+            return video.read([video.num_frames // 2], size=size)[0].numpy()
+    except UnreadableVideo:
+        return None  # the evaluation has told already, or the file has gone since

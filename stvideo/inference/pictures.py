@@ -13,7 +13,7 @@ from stvideo.core.errors import StvideoError, nearest
 from stvideo.core.files import write_atomically
 from stvideo.core.messages import in_one_line
 from stvideo.core.trace import Layer
-from stvideo.data.video.decode import Readable, VideoInfo, seconds_at
+from stvideo.data.video.decode import Readable, seconds_at
 from stvideo.drawing.encode import video_writer
 from stvideo.drawing.geometry import fit, spread
 from stvideo.drawing.overlay import FramePainter
@@ -83,7 +83,8 @@ def _save_clip(
 ) -> None:
     """Write the sheet and the page of one clip, as far as ``targets`` has them."""
     info, columns = video.info, predictor.config.visualize.columns
-    frames = video.read(indices.tolist(), size=_shrunk(info, *FRAME_BOX)).numpy()
+    width, height = fit(info.width, info.height, *FRAME_BOX, enlarge=False)
+    frames = video.read(indices.tolist(), size=(height, width)).numpy()
     title = in_one_line(video.path.name)
     first, last = int(indices[0]), int(indices[-1])
     span = f"frame {first}" if first == last else f"frames {first} to {last}"
@@ -109,8 +110,7 @@ def _save_overlay(path: Path, video: Readable, predictor: Predictor, layer: Laye
     info, settings = video.info, predictor.config.visualize
     windows = predictor.windows(info)
     chosen = spread(len(windows), settings.max_clips)
-    size = _shrunk(info, settings.video_side, settings.video_side)
-    height, width = size or (info.height, info.width)
+    width, height = fit(info.width, info.height, settings.video_side, settings.video_side, enlarge=False)
     area = predictor.area(info).scaled(width, height)
     with (
         video_writer(path, info.fps, width, height) as write,
@@ -121,7 +121,7 @@ def _save_overlay(path: Path, video: Readable, predictor: Predictor, layer: Laye
             if number in chosen:
                 _, trace = predictor.run(predictor.read_clip(video, window.indices))
                 (states,) = layer_states(trace, tubelet_size=predictor.model.tubelet_size, only=layer)
-            for frame, picture in _frames(video, window, size, height * width):
+            for frame, picture in _frames(video, window, (height, width)):
                 if number in chosen:
                     if step != (step := states.step_of(window.nearest(frame))):
                         painter = FramePainter(states, step, area)
@@ -133,19 +133,9 @@ def _save_overlay(path: Path, video: Readable, predictor: Predictor, layer: Laye
     return f"{len(chosen)} of {len(windows)} clips were run, frames of the others are shown without a mask"
 
 
-def _frames(
-    video: Readable, window: Window, size: tuple[int, int] | None, pixels: int
-) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+def _frames(video: Readable, window: Window, size: tuple[int, int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Number and picture of every frame of a window, a limited number of them in memory."""
-    step = max(8, FRAMES_BYTES // (3 * pixels))
+    step = max(8, FRAMES_BYTES // (3 * size[0] * size[1]))
     for start in range(window.start, window.stop, step):
         block = range(start, min(start + step, window.stop))
         yield from zip(block, video.read(block, size=size).numpy(), strict=True)
-
-
-def _shrunk(info: VideoInfo, max_width: int, max_height: int) -> tuple[int, int] | None:
-    """(height, width) that fits a box, or None if the video does as it is."""
-    if info.width <= max_width and info.height <= max_height:
-        return None
-    width, height = fit(info.width, info.height, max_width, max_height)
-    return height, width

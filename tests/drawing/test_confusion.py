@@ -7,14 +7,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stvideo.drawing.confusion import (
-    ClassRow,
-    Example,
     class_accuracy,
     confusion_matrix,
     confusions,
-    plot_class_rows,
     plot_confusion,
-    worst_class_rows,
+    plot_videos,
+    telling_videos,
     worst_classes,
 )
 from tests.properties import unhurried
@@ -56,33 +54,25 @@ def test_confusion_picture_without_any_video(tmp_path):
     assert (tmp_path / "c.png").exists()
 
 
-def test_worst_rows_take_confident_mistakes_first_and_leave_out_faultless_classes():
+def test_confident_mistakes_come_first_and_faultless_classes_are_left_out():
     truth = np.array([0, 0, 0, 1, 1, 2])
     scores = np.array(
         [[0.9, 0.1, 0.0], [0.3, 0.7, 0.0], [0.1, 0.0, 0.9], [0.0, 1.0, 0.0], [0.4, 0.3, 0.3], [0.0, 0.0, 1.0]],
         np.float32,
     )
-    frames = {v: np.full((4, 4, 3), v, np.uint8) for v in range(6) if v != 1}
-    rows = worst_class_rows(scores, truth, ["a", "b", "c"], frames.get)
-    assert [(r.name, r.right, r.total) for r in rows] == [("a", 1, 3), ("b", 1, 2)]
-    assert [(int(e.frame[0, 0, 0]), e.predicted, e.right) for e in rows[0].examples] == [
-        (2, "c", False),
-        (0, "a", True),
-    ]
+    assert telling_videos(scores, truth) == {0: [2, 1, 0], 1: [4, 3]}
+    assert telling_videos(scores, truth, count=1, videos=2) == {0: [2, 1]}
+    assert telling_videos(scores[[0, 3, 5]], truth[[0, 3, 5]]) == {}
 
 
-def test_class_rows_sheet(tmp_path):
-    frame = np.full((30, 40, 3), 90, np.uint8)
-    rows = [
-        ClassRow(
-            "a long $ class name " * 5, 1, 3, [Example(frame, "b" * 90, 0.5, False), Example(frame, "a", 0.9, True)]
-        ),
-        ClassRow("unreadable", 0, 1, []),
-    ]
-    plot_class_rows(tmp_path / "s.png", rows, "worst")
+def test_sheet_of_videos(tmp_path):
+    frames = {0: np.full((30, 40, 3), 90, np.uint8), 1: np.full((40, 30, 3), 91, np.uint8)}
+    scores, truth = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], np.float32), np.array([0, 0, 1])
+    classes = ["a long $ class name " * 5, "b" * 90]
+    plot_videos(tmp_path / "s.png", {1: [2], 0: [1, 0]}, frames, scores, truth, classes, "worst")
     sheet = np.asarray(Image.open(tmp_path / "s.png").convert("RGB"))
     colors = {tuple(c) for c in sheet.reshape(-1, 3)}
-    assert {(43, 138, 62), (201, 42, 42), (90, 90, 90)} <= colors
+    assert {(43, 138, 62), (201, 42, 42), (90, 90, 90), (91, 91, 91)} <= colors
     assert (sheet[:, -5:] == 255).all() and (sheet[-5:] == 255).all() and (sheet[:, :5] == 255).all()
-    plot_class_rows(tmp_path / "s.png", rows[1:])
+    plot_videos(tmp_path / "s.png", {1: [2]}, {}, scores, truth, classes)
     assert [p.name for p in tmp_path.iterdir()] == ["s.png"]
