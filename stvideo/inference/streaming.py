@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import threading
 import time
-from collections import deque
 from typing import Any, NamedTuple
 
 import av
@@ -60,7 +60,7 @@ class LiveSource:
         self.span, self.short_side = span, short_side
         self.dropped = 0
         self.problem: str | None = None
-        self._frames: deque[LiveFrame] = deque()
+        self._frames: list[LiveFrame] = []
         self._changed = threading.Condition()
         self._ended = self._stopping = False
         self._display = Display()
@@ -77,18 +77,19 @@ class LiveSource:
         if not self._thread.is_alive():
             self._container.close()
 
-    def newest(self, after: float | None) -> list[LiveFrame]:
+    def newest(self, after: float = -math.inf) -> list[LiveFrame]:
         """Return the frames of the last ``span`` seconds, once there is one later than ``after`` (stream seconds).
 
         Returns:
             An empty list when the stream has ended and holds nothing new.
         """
-        with self._changed:
-            self._changed.wait_for(lambda: self._ended or self._is_new(after))
-            return list(self._frames) if self._is_new(after) else []
 
-    def _is_new(self, after: float | None) -> bool:
-        return bool(self._frames) and (after is None or self._frames[-1].seconds > after)
+        def is_new() -> bool:
+            return bool(self._frames) and self._frames[-1].seconds > after
+
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended or is_new())
+            return self._frames if is_new() else []
 
     def _read(self) -> None:
         start: float | None = None  # when, on this machine's clock, second 0 of the stream was
@@ -121,12 +122,9 @@ class LiveSource:
         return np.ascontiguousarray(self._display.rgb(frame, size))
 
     def _keep(self, frame: LiveFrame) -> None:
+        first, shape = frame.seconds - self.span, frame.pixels.shape  # a stream may change its size
         with self._changed:
-            if self._frames and frame.pixels.shape != self._frames[-1].pixels.shape:
-                self._frames.clear()  # the stream changed its size
-            self._frames.append(frame)
-            while self._frames[0].seconds < frame.seconds - self.span:
-                self._frames.popleft()
+            self._frames = [old for old in self._frames if old.seconds >= first and old.pixels.shape == shape] + [frame]
             self._changed.notify_all()
 
 
@@ -151,7 +149,7 @@ def watch(source: str, predictor: Predictor, as_json: bool) -> int:
     how, count = predictor.preprocessing, predictor.config.top_k
     by_stride = how.stride * how.num_frames / how.target_fps
     span = predictor.config.predict.window_seconds or (by_stride if how.sampling == "stride" else SEGMENT_SECONDS)
-    clips, second = 0, None
+    clips, second = 0, -math.inf
     with LiveSource(source, span, how.test_size) as live:
         try:
             while frames := live.newest(second):

@@ -29,7 +29,7 @@ def patient(monkeypatch) -> None:
 
 
 def test_the_newest_frames_in_their_order(clip, patient):
-    seen, after = [], None
+    seen, after = [], float("-inf")
     with LiveSource(f"stream:{clip}", span=0.2, short_side=32) as live:
         while frames := live.newest(after):
             times = [frame.seconds for frame in frames]
@@ -56,7 +56,7 @@ def test_late_frames_are_dropped_before_their_pixels_are_made(clip, monkeypatch)
     monkeypatch.setattr(LiveSource, "_pixels", slow)
     kept = set()
     with LiveSource(f"stream:{clip}", span=10, short_side=32) as live:
-        after = None
+        after = float("-inf")
         while frames := live.newest(after):
             after = frames[-1].seconds
             kept |= {frame.seconds for frame in frames}
