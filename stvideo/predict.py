@@ -29,16 +29,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stvideo.core.errors import StvideoError, nearest
+from stvideo.core.errors import StvideoError
 from stvideo.data.clips.protocols import find_protocol
 from stvideo.inference.classify import print_classes, print_written
-from stvideo.inference.features import FEATURES, FORMATS, save_features
+from stvideo.inference.features import save_features
 from stvideo.inference.inputs import collect_videos, for_each, output_folder, output_names
 from stvideo.inference.predictor import load_predictor
 from stvideo.inference.streaming import is_stream, watch
 from stvideo.inference.timeline import save_timeline
 from stvideo.settings import cli
-from stvideo.settings.config import PredictConfig
 
 FLAGS = ("--json", "--timeline")
 
@@ -54,7 +53,6 @@ def main(argv: list[str] | None = None) -> int:
         raise StvideoError(f"{stream}: a camera or stream is watched alone, without other videos")
     predictor = load_predictor(overrides)
     settings = predictor.config.predict
-    check_settings(settings)
     find_protocol(settings.views).check_sampling(predictor.preprocessing.sampling, "predict.views")
     if stream:
         if timeline or settings.features:
@@ -75,18 +73,6 @@ def main(argv: list[str] | None = None) -> int:
         print_written(video, written, as_json)
 
     return for_each(videos, write, "done", predictor.config)
-
-
-def check_settings(settings: PredictConfig) -> None:
-    """Raise `StvideoError` for a value that cannot be meant."""
-    for key in ("window_seconds", "hop_seconds"):
-        value = getattr(settings, key)
-        if value is not None and not 0 < value < float("inf"):
-            raise StvideoError(f"predict.{key}={value}: expected a finite number of seconds above 0")
-    for key, choices in (("features", FEATURES), ("feature_format", FORMATS)):
-        value = getattr(settings, key)
-        if value is not None and value not in choices:
-            raise StvideoError(f"predict.{key}={value}: choose {', '.join(choices)}{nearest(str(value), choices)}")
 
 
 if __name__ == "__main__":

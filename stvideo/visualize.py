@@ -27,9 +27,8 @@ checkpoint (a run folder, a .safetensors file or an official TimeSformer file). 
 
 from __future__ import annotations
 
-from stvideo.core.errors import StvideoError
 from stvideo.inference.inputs import collect_videos, for_each, output_folder, output_names
-from stvideo.inference.pictures import check_outputs, save_pictures
+from stvideo.inference.pictures import save_pictures
 from stvideo.inference.predictor import load_predictor
 from stvideo.settings import cli
 
@@ -39,12 +38,6 @@ def main(argv: list[str] | None = None) -> int:
     positional, overrides = cli.split_arguments(argv, __doc__ or "")
     videos = collect_videos(positional, "visualize")
     predictor = load_predictor(overrides)
-    settings = predictor.config.visualize
-    check_outputs(settings.outputs)
-    for key in ("columns", "video_side", "max_clips"):
-        value = getattr(settings, key)
-        if value < 1:
-            raise StvideoError(f"visualize.{key}={value}: must be at least 1")
     folder = output_folder(overrides, "visualize writes pictures")
     names = output_names(videos)
     return for_each(

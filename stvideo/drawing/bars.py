@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 from stvideo.drawing.text import one_line
 
-BLOCKS = " ▏▎▍▌▋▊▉█"
-
 
 def text_bars(predictions: Sequence[tuple[str, float]], width: int = 24, encoding: str | None = "utf-8") -> list[str]:
     """Write one line per class: name, bar, per cent. Plain ``#`` where ``encoding`` has no block characters.
@@ -17,16 +15,14 @@ def text_bars(predictions: Sequence[tuple[str, float]], width: int = 24, encodin
         width: characters of a full bar.
         encoding: of the terminal; None: ASCII.
     """
+    block = "█"
     try:
-        BLOCKS.encode(encoding or "ascii")
-        eighths = 8
+        block.encode(encoding or "ascii")
     except (UnicodeEncodeError, LookupError):
-        eighths = 1
+        block = "#"
     names = [one_line(name)[:48] for name, _ in predictions]
     longest = max(map(len, names), default=0)
-    lines = []
-    for name, (_, probability) in zip(names, predictions, strict=True):
-        full, rest = divmod(round(min(max(probability, 0.0), 1.0) * width * eighths), eighths)
-        bar = ("█" if eighths == 8 else "#") * full + BLOCKS[rest].strip()
-        lines.append(f"{name:<{longest}}  {bar:<{width}}  {100 * probability:5.1f} %")
-    return lines
+    return [
+        f"{name:<{longest}}  {block * round(width * min(max(share, 0.0), 1.0)):<{width}}  {100 * share:5.1f} %"
+        for name, (_, share) in zip(names, predictions, strict=True)
+    ]

@@ -17,9 +17,6 @@ from stvideo.inference.predictor import Predictor
 from stvideo.inference.timeline import timeline_windows
 from stvideo.models.base import Backbone
 
-FEATURES = ("clip", "frame", "token", "map")
-FORMATS = ("npz", "safetensors")
-
 
 def save_features(path: Path, predictor: Predictor, folder: Path, name: str, per_window: bool = False) -> list[Path]:
     """Write NAME_features.npz (or .safetensors) with the features of the middle clip, centre crop; see `extract`.

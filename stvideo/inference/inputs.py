@@ -14,6 +14,7 @@ from stvideo.core.errors import StvideoError
 from stvideo.core.messages import logger, print_line
 from stvideo.core.out_of_memory import explained
 from stvideo.data.video.images import IMAGE_SUFFIXES
+from stvideo.runtime.run_folder import prepare_output
 from stvideo.settings.config import Config
 from stvideo.settings.memory_advice import for_single_videos
 
@@ -114,12 +115,7 @@ def output_folder(overrides: Sequence[str], purpose: str) -> Path:
     if not given or not given[-1]:
         raise StvideoError(f"output= is missing: {purpose}; name the folder that they go to, e.g. output=results")
     folder = Path(given[-1])
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError("permission denied")
-    except OSError as error:
-        raise StvideoError(f"output={folder}: cannot write to this folder: {error.strerror or error}") from None
+    prepare_output(folder)
     return folder
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from stvideo.core.errors import StvideoError, nearest
+from stvideo.core.errors import StvideoError
 from stvideo.core.files import write_atomically
 from stvideo.core.messages import in_one_line
 from stvideo.core.trace import Layer
@@ -22,16 +22,7 @@ from stvideo.drawing.sheet import draw_sheet
 from stvideo.drawing.states import LayerStates, layer_states
 from stvideo.inference.predictor import Predictor, Window
 
-OUTPUTS = ("png", "mp4", "html")
 FRAMES_BYTES = 192 * 2**20  # decoded frames held at a time
-
-
-def check_outputs(outputs: Sequence[str]) -> None:
-    """Refuse ``visualize.outputs`` that are none of `OUTPUTS`, or nothing at all; raises `StvideoError`."""
-    for kind in outputs or [""]:
-        if kind not in OUTPUTS:
-            hint = nearest(kind, OUTPUTS)
-            raise StvideoError(f"visualize.outputs: unknown {kind!r}{hint}: choose from {', '.join(OUTPUTS)}")
 
 
 def save_pictures(path: Path, predictor: Predictor, folder: Path, name: str) -> None:
@@ -41,7 +32,7 @@ def save_pictures(path: Path, predictor: Predictor, folder: Path, name: str) -> 
         StvideoError: the video cannot be read, or a file not be written.
     """
     settings = predictor.config.visualize
-    targets = {kind: folder / f"{name}_tokens.{kind}" for kind in OUTPUTS if kind in settings.outputs}
+    targets = {kind: folder / f"{name}_tokens.{kind}" for kind in settings.outputs}
     with predictor.open(path) as video:
         indices = predictor.indices(video.info)
         probabilities, trace = predictor.run(predictor.read_clip(video, indices))

@@ -187,8 +187,6 @@ def load_predictor(overrides: list[str]) -> Predictor:
             raise StvideoError(f"{key}: has no effect here; of data, only {', '.join(CHANGEABLE_DATA)} can be changed")
     restored = restore(None, overrides, needs_data=False)
     check_config(restored.config)
-    if restored.config.top_k < 1:
-        raise StvideoError(f"top_k={restored.config.top_k}: must be at least 1")
     model, config, metadata = restored.model, restored.config, restored.metadata
     if "preprocess" not in metadata:
         config.data.num_frames, config.data.img_size = model.num_frames, model.img_size[0]

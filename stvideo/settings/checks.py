@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import reduce
 
 from stvideo.core.errors import StvideoError, nearest
 from stvideo.settings.config import Config
@@ -16,12 +17,17 @@ CHOICES = {
     "data.decoder": ("auto", "decord", "pyav", "torchcodec"),
     "evaluate.average": ("softmax", "logits"),
     "evaluate.unreadable": ("stop", "list"),
+    "predict.features": ("clip", "frame", "token", "map"),
+    "predict.feature_format": ("npz", "safetensors"),
+    "visualize.outputs": ("png", "mp4", "html"),
 }
 POSITIVE = (
     "train.epochs", "train.lr", "train.accumulation_steps", "train.eval_every_epochs", "train.log_every_steps",
     "train.keep_checkpoints", "train.distill_temperature", "data.batch_size", "data.num_frames", "data.stride",
     "data.target_fps", "data.img_size", "data.clips_per_video", "train.max_steps", "train.lr_batch_size",
     "train.checkpoint_every_steps", "train.clip_grad_norm", "train.layer_decay", "evaluate.batch_size",
+    "predict.window_seconds", "predict.hop_seconds", "visualize.columns", "visualize.video_side",
+    "visualize.max_clips", "top_k",
 )  # fmt: skip
 LARGEST_SEED = 2**62  # torch takes 64 bits, and every process adds its number
 NOT_NEGATIVE = (
@@ -42,10 +48,10 @@ def check_config(config: Config) -> None:
     """
     for key, choices in CHOICES.items():
         value = _get(config, key)
-        if value not in choices:
-            raise StvideoError(
-                f"{key}={value}: unknown{nearest(str(value), choices)}; choose from {', '.join(choices)}"
-            )
+        for chosen in (value or [""]) if isinstance(value, list) else [value]:
+            if chosen is not None and chosen not in choices:
+                hint = nearest(str(chosen), choices)
+                raise StvideoError(f"{key}={value}: unknown {chosen!r}{hint}; choose from {', '.join(choices)}")
     for keys, is_wrong, rule in (
         (POSITIVE, lambda value: not 0 < value < math.inf, "must be above 0, and finite"),  # nan is refused too
         (NOT_NEGATIVE, lambda value: not 0 <= value < math.inf, "must not be negative, and finite"),
@@ -69,5 +75,4 @@ def check_config(config: Config) -> None:
 
 
 def _get(config: Config, key: str) -> object:
-    section, name = key.split(".")
-    return getattr(getattr(config, section), name)
+    return reduce(getattr, key.split("."), config)

@@ -123,3 +123,24 @@ def test_errors_say_what_is_wrong():
         layer_states(TokenTrace())
     with pytest.raises(StvideoError, match="clips 0 to 0, not clip 3"):
         layer_states(dense_trace(1, 2, 2), clip=3)
+
+
+def test_time_steps_of_a_model_whose_patches_span_frames():
+    """Step t of the trace covers frames tubelet_size * t and the following ones."""
+    kept = torch.zeros(2, 2, 2, dtype=torch.bool)
+    kept[1, 0, 1] = True
+    (states,) = layer_states(keep_trace(kept, False), tubelet_size=3)
+    assert [states.step_of(frame) for frame in range(6)] == [0, 0, 0, 1, 1, 1]
+    lit = [(states.state[states.step_of(frame)] == KEPT).nonzero() for frame in range(6)]
+    assert [len(rows) for rows, _ in lit] == [0, 0, 0, 1, 1, 1]
+    with pytest.raises(StvideoError, match=r"frame 6: the trace covers 2 x 3 frames; .*tubelet_size"):
+        states.step_of(6)
+
+
+def test_one_entry_alone_is_read_as_among_all():
+    trace = semantic_trace(2, 4, 4, (1, 2, 2), layer=1)
+    trace.record(3, "evit", torch.tensor([[0, -1, 1, -1]]))
+    for wanted in (1, 3):
+        (alone,) = layer_states(trace, only=wanted)
+        among = next(row for row in layer_states(trace) if row.layer == wanted)
+        assert alone.layer == wanted and np.array_equal(alone.state, among.state)

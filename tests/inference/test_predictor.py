@@ -120,7 +120,8 @@ def test_an_official_file_without_a_head_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "override,message",
     [("data.flip=false", "has no effect here"), ("model.name=x", "only model.reduction"), ("nonsense=1", "unknown key"),
-     ("data.sampling=all", "choose"), ("data.mean=[0]", "three in all"), ("data.std=[0,1,1]", "above 0"),
+     ("data.sampling=all", "choose"), ("top_k=0", "top_k=0: must be above 0"),
+     ("data.mean=[0]", "three in all"), ("data.std=[0,1,1]", "above 0"),
      ("data.num_frames=0", "above 0|positive")],
 )  # fmt: skip
 def test_wrong_settings(tmp_path, override, message):
