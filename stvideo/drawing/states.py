@@ -24,7 +24,7 @@ class LayerStates:
     """One row of a picture. T counts the time steps of the patch grid, each of ``tubelet_size`` frames.
 
     Attributes:
-        layer: block number or ``"output"``.
+        layer: block number, ``"embed"`` or ``"output"``.
         method: name of the reduction that wrote the entry.
         token: (T, H, W) token that carries each patch, -1 if dropped.
         state: (T, H, W) one of `DROPPED`, `FUSED`, `KEPT`, `SHARED`.
@@ -48,7 +48,7 @@ class LayerStates:
     @property
     def name(self) -> str:
         """The layer as pictures call it."""
-        return "output" if self.layer == "output" else f"layer {self.layer}"
+        return self.layer if isinstance(self.layer, str) else f"layer {self.layer}"
 
     @property
     def num_tokens(self) -> int:
@@ -117,7 +117,7 @@ def layer_states(
         if layer == "output" and before and np.array_equal((before.token, before.fused), (token, fused)):
             states[-1] = replace(before, is_output=True)
             continue
-        state = _classify(token, fused, _guess_semantic(token, fused))
+        state = _classify(token, fused, trace.kind.get(layer, "keep") == "semantic")
         color = _tint(token, state, palette_rows)
         method, is_output = trace.method.get(layer, ""), layer == "output"
         states.append(LayerStates(layer, method, token, state, fused, color, score, is_output, tubelet_size))
@@ -132,12 +132,6 @@ def _classify(token: NDArray[np.int64], fused: NDArray[np.bool_], semantic: bool
     has_unfused = np.bincount(inverse.ravel(), weights=~fused.ravel()) > 0
     shared = alive & (semantic | ((counts > 1) & has_unfused)[inverse])
     return np.select([~alive, shared, fused], [DROPPED, SHARED, FUSED], KEPT).astype(np.uint8)
-
-
-def _guess_semantic(token: NDArray[np.int64], fused: NDArray[np.bool_]) -> bool:
-    _, inverse, counts = np.unique(token, return_inverse=True, return_counts=True)
-    unfused = (token >= 0) & ~fused
-    return bool(unfused.any() and (counts[inverse.reshape(token.shape)] > 1)[unfused].mean() >= 0.5)
 
 
 def _tint(token: NDArray[np.int64], state: NDArray[np.uint8], palette_rows: dict[bytes, int]) -> NDArray[np.uint8]:

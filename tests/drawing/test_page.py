@@ -41,7 +41,7 @@ def kept_once() -> torch.Tensor:
 def two_layers() -> list[LayerStates]:
     """First everything becomes 8 semantic tokens, then half of them are dropped."""
     trace = semantic_trace(4, GRID, GRID, (2, 2, 2), layer=1)
-    trace.record(3, "evit", torch.tensor([[0, -1, 1, -1, 2, -1, 3, -1]]), None, torch.rand(1, 8))
+    trace.record(3, "evit", torch.tensor([[0, -1, 1, -1, 2, -1, 3, -1]]), score=torch.rand(1, 8))
     trace.assign.pop("output")
     return layer_states(trace.finish())
 

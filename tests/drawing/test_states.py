@@ -64,24 +64,36 @@ def test_palette_entries_are_distinct():
     assert distance.min() > 0.03
 
 
-def test_a_semantic_token_of_a_single_patch_is_coloured_too():
+def test_a_semantic_token_of_a_single_patch_is_coloured_too_until_the_patches_come_back():
     trace = TokenTrace.start(1, (1, 2, 3), CPU)
-    trace.record(4, "stgm", torch.tensor([[0, 0, 1, 1, 1, 2]]))
-    (states,) = layer_states(trace.finish())
-    assert (states.state == SHARED).all()
+    before = trace.snapshot()
+    trace.record(4, "stgm", torch.tensor([[0, 0, 1, 1, 1, 2]]), kind="semantic")
+    trace.record(5, "evit", torch.tensor([[-1, 0, 1]]))
+    trace.restore(before)
+    trace.repeat(6, "recovery")
+    semantic, fewer, recovered = layer_states(trace.finish())
+    assert (semantic.state == SHARED).all()
+    assert fewer.state.ravel().tolist() == [DROPPED, DROPPED, *[SHARED] * 4]
+    assert (recovered.state == KEPT).all() and recovered.is_output
 
 
-def test_merged_pairs_among_single_tokens():
-    """A method that merges some patches leaves the others as tokens of their own."""
+def test_merged_tokens_share_a_colour_and_single_patches_stay_their_own():
+    """However many are merged: what became of a patch does not depend on the others."""
     trace = TokenTrace.start(1, (1, 2, 4), CPU)
-    trace.record(1, "tome", torch.tensor([[0, 0, 1, 2, 3, 4, 5, 6]]))
-    (states,) = layer_states(trace.finish())
-    assert (states.state.ravel() == [SHARED, SHARED, *[KEPT] * 6]).all()
+    trace.record("embed", "rlt", torch.tensor([[0, 1, 2, 3, 4, 5, 6, 6]]), kind="merge")
+    trace.record(1, "tome", torch.tensor([[0, 0, 1, 1, 2, 3, 3]]), kind="merge")
+    first, second = layer_states(trace.finish())
+    assert [first.name, second.name] == ["embed", "layer 1"]
+    assert first.state.ravel().tolist() == [*[KEPT] * 6, SHARED, SHARED]
+    assert second.state.ravel().tolist() == [*[SHARED] * 4, KEPT, *[SHARED] * 3]
+    colors = second.color.reshape(-1, 3)
+    assert len(np.unique(colors[[0, 2, 5]], axis=0)) == 3 and not colors[4].any()
+    assert np.array_equal(colors[0], colors[1]) and np.array_equal(colors[5], colors[7])
 
 
 def test_a_colour_goes_on_through_later_layers():
     trace = TokenTrace.start(1, (1, 4, 4), CPU)
-    trace.record(2, "stgm", (torch.arange(16) // 4)[None])
+    trace.record(2, "stgm", (torch.arange(16) // 4)[None], kind="semantic")
     trace.record(5, "evit", torch.tensor([[1, -1, 0, 2]]))
     first, second = layer_states(trace.finish())
     alive = second.token >= 0
@@ -99,7 +111,7 @@ def test_many_fused_tokens_of_a_frame_get_a_colour_each():
 
 def test_recovery_gives_an_output_row_of_its_own():
     trace = TokenTrace.start(1, (1, 4, 4), CPU)
-    trace.record(2, "stgm", (torch.arange(16) // 4)[None])
+    trace.record(2, "stgm", (torch.arange(16) // 4)[None], kind="semantic")
     own = torch.arange(16).view(1, 1, 4, 4)
     for layer in (6, "output"):
         trace.assign[layer], trace.fused[layer], trace.method[layer] = own, torch.zeros_like(own) > 0, "recovery"
