@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import nn
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 @dataclass
@@ -26,7 +29,7 @@ class Macs:
     by_module: dict[str, float] = field(default_factory=dict)
 
 
-def to_meta(model: nn.Module) -> nn.Module:
+def to_meta(model: Model) -> Model:
     """A copy of ``model`` without data, on the ``meta`` device; the weights are never duplicated."""
     memo: dict[int, object] = {}
     for parameter in model.parameters():

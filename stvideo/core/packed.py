@@ -111,14 +111,14 @@ def can_pack(dtype: torch.dtype) -> bool:
 def rearrange(weight: Tensor) -> Tensor:
     """``weight`` (out, in) in oneDNN's own order; its shape is the same, its numbers cannot be read in place."""
     with torch.inference_mode(False), torch.no_grad():
-        return torch.ops.mkldnn._reorder_linear_weight(weight.clone())  # type: ignore[no-any-return]
+        packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.clone())
+        return packed
 
 
 def multiply(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str = "none") -> Tensor:
     """(..., in) by a rearranged weight (out, in), through ``activation``: none or gelu -> (..., out)."""
-    return torch.ops.mkldnn._linear_pointwise.default(  # type: ignore[no-any-return]
-        x, weight, bias, activation, [], "none"
-    )
+    product: Tensor = torch.ops.mkldnn._linear_pointwise.default(x, weight, bias, activation, [], "none")
+    return product
 
 
 def is_product(function: Any) -> bool:

@@ -15,7 +15,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from accelerate import Accelerator
-from torch import nn
 
 from stvideo.core.errors import StvideoError
 from stvideo.core.files import write_atomically
@@ -27,6 +26,7 @@ from stvideo.evaluation.paired import accuracy_interval, paired_difference
 from stvideo.evaluation.report import write_csv, write_predictions
 from stvideo.evaluation.runner import Evaluation
 from stvideo.evaluation.video_set import VideoSet
+from stvideo.models.base import Backbone
 from stvideo.reduction.apply import reduction_options, remove_reduction
 from stvideo.reduction.equal_cost import control as control_method
 from stvideo.reduction.equal_cost import control_of, twin_of
@@ -53,7 +53,7 @@ class Entry:
     curve: str
     label: str
     run: Restored
-    model: nn.Module
+    model: Backbone
     gmacs: float = 0.0
     control: str | None = None
     is_control: bool = False
@@ -107,7 +107,8 @@ def list_entries(run: Restored, runs: list[Restored], accelerator: Accelerator) 
     title = "" if len(runs) == 1 or not run.config.sweep else f"{name_of(run, runs)}: "
     found: list[Entry] = []
     if run.config.sweep:
-        dense = remove_reduction(twin_of(base))
+        dense = twin_of(base)
+        remove_reduction(dense)
         found.append(Entry(f"{prefix}dense", f"{title}dense, same weights", "", run, dense))
         for budget in parse_sweep(run.config.sweep):
             model = at_budget(base, budget)
@@ -137,7 +138,7 @@ def list_entries(run: Restored, runs: list[Restored], accelerator: Accelerator) 
     return entries
 
 
-def in_words(run: Restored, model: nn.Module) -> str:
+def in_words(run: Restored, model: Backbone) -> str:
     """The reductions of ``model``, and whether its weights were never trained with them."""
     methods = reduction_options(model)
     trained_with = run.metadata.get("model", {}).get("reduction") or {}

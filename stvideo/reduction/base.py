@@ -104,9 +104,9 @@ class Reduction(nn.Module):
         """Look at clips (B, 3, T, H, W) before use and keep what was learned in buffers."""
         raise NotImplementedError
 
-    def forward(self, hook: str, *args: Any) -> Tokens:
+    def forward(self, hook: str, *args: Any) -> Any:
         """Call a hook by its name; the model calls them all through here, so that module hooks of torch see them."""
-        return getattr(self, hook)(*args)  # type: ignore[no-any-return]
+        return getattr(self, hook)(*args)
 
     # ---- structure ----
 
@@ -118,7 +118,7 @@ class Reduction(nn.Module):
         return last - layer + 1
 
     @classmethod
-    def resolve_options(cls, model: nn.Module, options: dict[str, Any]) -> dict[str, Any]:
+    def resolve_options(cls, model: Reducible, options: dict[str, Any]) -> dict[str, Any]:
         """Work out options from the whole model; returns those that the constructor takes."""
         return options
 

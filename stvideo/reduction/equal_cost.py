@@ -5,23 +5,23 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from itertools import chain
-from typing import Any
-
-from torch import nn
+from typing import Any, TypeVar
 
 from stvideo.core.errors import StvideoError
-from stvideo.core.macs import count_macs, to_meta
+from stvideo.core.macs import Model, count_macs, to_meta
 from stvideo.reduction.apply import apply_reduction, reduction_options, reductions_of, remove_reduction
-from stvideo.reduction.base import list_reductions, reduction_class
+from stvideo.reduction.base import Reducible, list_reductions, reduction_class
+
+Kind = TypeVar("Kind", bound=Reducible)
 
 
-def twin_of(model: nn.Module) -> nn.Module:
+def twin_of(model: Model) -> Model:
     """Copy ``model`` but for its weights, which both share, so that the copy's reductions can be changed."""
     tensors = chain(model.parameters(), model.buffers())
     return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
 
 
-def cost_of(model: nn.Module, reductions: Mapping[str, Any] | None = None) -> float:
+def cost_of(model: Reducible, reductions: Mapping[str, Any] | None = None) -> float:
     """Count the GMACs of one clip at the model's own input size.
 
     Args:
@@ -33,11 +33,11 @@ def cost_of(model: nn.Module, reductions: Mapping[str, Any] | None = None) -> fl
         remove_reduction(counted)
         for method, settings in reductions.items():
             apply_reduction(counted, method, **(settings or {}))
-    return count_macs(counted, model.example_shape()).total  # type: ignore[operator]
+    return count_macs(counted, model.example_shape()).total
 
 
 def solve_budget(
-    model: nn.Module, method: str, gmacs: float, option: str | None = None, options: Mapping[str, Any] | None = None
+    model: Reducible, method: str, gmacs: float, option: str | None = None, options: Mapping[str, Any] | None = None
 ) -> Any:
     """Find the budget at which ``method`` costs ``gmacs``, by bisection on counted GMACs.
 
@@ -75,7 +75,7 @@ def solve_budget(
     return best
 
 
-def control_of(model: nn.Module) -> nn.Module | None:
+def control_of(model: Kind) -> Kind | None:
     """Build a twin of ``model`` that keeps random tokens instead, at the cost of its reductions.
 
     It drops tokens in the same layers where that can become as cheap, else in its default ones.
@@ -90,12 +90,14 @@ def control_of(model: nn.Module) -> nn.Module | None:
     target = reduction_options(model)
     if not present or cost_of(model) >= cost_of(model, {}):
         return None
-    twin = remove_reduction(twin_of(model))
+    twin = twin_of(model)
+    remove_reduction(twin)
     layers = next((reduction.layers for reduction in present.values() if reduction.layers), None)
     try:
-        return apply_reduction(twin, control(), equal_to=target, layers=layers)
+        apply_reduction(twin, control(), equal_to=target, layers=layers)
     except StvideoError:
-        return apply_reduction(twin, control(), equal_to=target)
+        apply_reduction(twin, control(), equal_to=target)
+    return twin
 
 
 def control() -> str:
@@ -134,7 +136,7 @@ def _bisect_counts(cost: Any, wanted: float, most: int) -> dict[float, float]:
     return tried
 
 
-def _most_tokens(model: nn.Module) -> int:
-    host = model.reduction_host()  # type: ignore[operator]
+def _most_tokens(model: Reducible) -> int:
+    host = model.reduction_host()
     rows, columns = host.grid
-    return int(rows * columns * (host.num_frames if host.attention == "joint" else 1))
+    return rows * columns * (host.num_frames if host.attention == "joint" else 1)

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from stvideo.core.errors import StvideoError
 from stvideo.core.tokens import Tokens
-from stvideo.reduction.base import register_reduction
+from stvideo.reduction.base import Reducible, register_reduction
 from stvideo.reduction.equal_cost import cost_of, solve_budget
 from stvideo.reduction.hooks import AttentionInfo, Host
 from stvideo.reduction.keep_or_drop import KeepOrDrop
@@ -43,7 +43,7 @@ class RandomReduction(KeepOrDrop):
             raise StvideoError(f"{self.name}: equal_to needs the whole model; use stvideo.apply_reduction")
 
     @classmethod
-    def resolve_options(cls, model: nn.Module, options: dict[str, Any]) -> dict[str, Any]:
+    def resolve_options(cls, model: Reducible, options: dict[str, Any]) -> dict[str, Any]:
         options = dict(options)
         target = options.pop("equal_to", None)
         if target is not None:

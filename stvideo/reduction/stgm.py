@@ -324,7 +324,7 @@ def square_grid(name: str, count: int) -> tuple[None, int, int]:
 
 def check_grid(name: str, grid: Sequence[int | None], host: Host) -> tuple[int | None, int, int]:
     """``grid`` as (t or None, h, w) that fits the model; raises `StvideoError` otherwise."""
-    values = tuple(grid) if isinstance(grid, Sequence) and not isinstance(grid, str) else ()
+    values: tuple[Any, ...] = tuple(grid) if isinstance(grid, Sequence) and not isinstance(grid, str) else ()
     numbers = values[1:] if values and values[0] is None else values
     if len(values) != 3 or not all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in numbers):
         raise StvideoError(f"{name}: grid must be (t, h, w) such as [null, 4, 4], not {grid!r}")
@@ -334,7 +334,7 @@ def check_grid(name: str, grid: Sequence[int | None], host: Host) -> tuple[int |
             f"{name}: the semantic grid {list(values)} is larger than the model's {list(limits)} patch grid "
             "(frames, rows, columns)"
         )
-    return values  # type: ignore[return-value]
+    return values[0], values[1], values[2]
 
 
 def check_grids(name: str, grids: Any, host: Host) -> list[tuple[int | None, int, int]]:

@@ -94,7 +94,7 @@ class SemanticRecovery(Reduction):
     @property
     def generators(self) -> list[SemanticTokens]:
         """The STGM of every unit."""
-        return [unit.stgm for unit in self.units]  # type: ignore[misc]
+        return [unit.stgm for unit in self.units if isinstance(unit, DumbbellUnit)]
 
     @classmethod
     def example(cls, host: Host) -> dict[str, Any]:

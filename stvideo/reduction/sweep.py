@@ -8,9 +8,9 @@ from itertools import combinations
 from typing import Any
 
 import torch
-from torch import nn
 
 from stvideo.core.errors import StvideoError, nearest
+from stvideo.core.macs import Model
 from stvideo.reduction.apply import apply_reduction, reductions_of
 from stvideo.reduction.base import list_reductions, reduction_class
 from stvideo.reduction.budget import set_budget
@@ -67,7 +67,7 @@ def parse_sweep(text: str) -> list[SweepPoint]:
     return points
 
 
-def at_budget(model: nn.Module, point: SweepPoint) -> nn.Module:
+def at_budget(model: Model, point: SweepPoint) -> Model:
     """Build a twin of ``model`` at another budget: of its reductions that have the option, or of a new one if dense.
 
     Raises:
@@ -82,18 +82,20 @@ def at_budget(model: nn.Module, point: SweepPoint) -> nn.Module:
         if point.option in reduction.budgets and point.method in (None, name)
     ]
     if methods:
-        return set_budget(twin, dict.fromkeys(methods, change))
+        set_budget(twin, dict.fromkeys(methods, change))
+        return twin
     if present:
         raise StvideoError(f"sweep over {point.option}: {', '.join(present)} of this model has no such option")
     torch.manual_seed(0)  # an STGM brings weights of its own; the same ones at every budget
-    return apply_reduction(twin, point.method or _method_of(point.option), **change)
+    apply_reduction(twin, point.method or _method_of(point.option), **change)
+    return twin
 
 
 def _method_of(option: str) -> str:
     """Name the method that a bare ``option`` means on a dense model."""
-    found = {name: reduction_class(name).budgets.get(option) for name in list_reductions()}
-    declared = [name for name, budget in found.items() if budget is not None]
-    default = [name for name in declared if found[name].is_default]  # type: ignore[union-attr]
+    found = {name: reduction_class(name).budgets for name in list_reductions()}
+    declared = [name for name, budgets in found.items() if option in budgets]
+    default = [name for name in declared if found[name][option].is_default]
     candidates = default or [name for name in declared if not reduction_class(name).is_control]
     if len(candidates) != 1:
         raise StvideoError(
