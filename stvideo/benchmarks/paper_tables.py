@@ -23,37 +23,30 @@ Switches can also be written as options: --measure. Exit status: 0, or 2 for a m
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
 from stvideo.benchmarks.machine import describe_machine, machine_line
-from stvideo.benchmarks.published import PUBLISHED
+from stvideo.benchmarks.published import PublishedRow, PublishedTable, load_tables
 from stvideo.benchmarks.report import Column, Report, Section, show_ratio
-from stvideo.benchmarks.rows import Block, Row
-from stvideo.benchmarks.running import forward_call, random_clip
-from stvideo.benchmarks.timing import Ratio, race, ratio
+from stvideo.benchmarks.steps import forward_step, random_clip
+from stvideo.benchmarks.timing import race, ratio
 from stvideo.core.errors import StvideoError, nearest
 from stvideo.core.macs import count_macs
 from stvideo.models.registry import list_models
-from stvideo.settings.command_settings import (
-    check_at_least,
-    check_precision,
-    choose_device,
-    read_command_line,
-)
+from stvideo.settings.command_settings import check_at_least, check_precision, choose_device, read_command_line
 from stvideo.weights.factory import create_model
 
 NOT_HERE = "not in this version"
-MODELS_AT_ONCE = 5  # reduced models in memory beside their dense one
 
 
 @dataclass
-class Settings:
-    """What the command line can say."""
+class PaperTableSettings:
+    """The settings of the command line."""
 
     rows: str = "all"
     measure: bool = False
@@ -65,16 +58,12 @@ class Settings:
     output: str | None = None
 
 
-def _difference(value: float) -> str:
-    return f"{round(100 * value, 1) + 0:+.1f} %"
-
-
 COLUMNS = (
     Column("row", "row", left=True),
     Column("input", "input"),
     Column("published_gmacs", "published GMACs", star="published_from"),
     Column("counted_gmacs", "counted GMACs", lambda value: f"{value:#.4g}".rstrip(".")),
-    Column("difference", "difference", _difference),
+    Column("difference", "difference", lambda value: f"{round(100 * value, 1) + 0:+.1f} %"),
     Column("agreement", "agreement", left=True),
     Column("parameters", "parameters (M)", lambda value: f"{value / 1e6:.1f}"),
     Column("published_top1", "top-1"),
@@ -85,11 +74,11 @@ COLUMNS = (
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command. Returns its exit status."""
-    help_text = (__doc__ or "").replace("{keys}", ", ".join(block.key for block in PUBLISHED))
-    positional, settings, strays = read_command_line(Settings, argv or [], help_text)
-    if positional or strays:
-        raise StvideoError(f"paper-tables takes settings of its own only, not {[*positional, *strays][0]!r}")
+    """Run the command; returns its exit status."""
+    help_text = (__doc__ or "").replace("{keys}", ", ".join(table.key for table in load_tables()))
+    positional, settings, _ = read_command_line(PaperTableSettings, argv or [], help_text)
+    if positional:
+        raise StvideoError(f"paper-tables takes settings of the form key=value only, not {positional[0]!r}")
     check_at_least(1, rounds=settings.rounds, batch_size=settings.batch_size, threads=settings.threads)
     check_precision(settings.precision)
     report = paper_tables(settings)
@@ -99,42 +88,43 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def choose_blocks(rows: str) -> list[Block]:
-    """The tables that ``rows`` (keys with commas between them, or ``all``) names, in the order of the papers.
+def choose_tables(rows: str) -> list[PublishedTable]:
+    """Return the tables that ``rows`` (keys with commas between them, or ``all``) names, in the order of the papers.
 
     Raises:
         StvideoError: there is none of that name.
     """
-    known = [block.key for block in PUBLISHED]
+    tables = load_tables()
+    known = [table.key for table in tables]
     wanted = [key.strip() for key in rows.strip("[]").split(",") if key.strip()] or ["all"]
     for key in wanted:
         if key not in known and key != "all":
             raise StvideoError(f"rows={key}: no such table{nearest(key, known)}; there are: all, {', '.join(known)}")
-    return [block for block in PUBLISHED if "all" in wanted or block.key in wanted]
+    return [table for table in tables if "all" in wanted or table.key in wanted]
 
 
-def paper_tables(settings: Settings) -> Report:
+def paper_tables(settings: PaperTableSettings) -> Report:
     """Count, and if asked measure, the chosen rows."""
-    blocks = choose_blocks(settings.rows)
+    tables = choose_tables(settings.rows)
     device = choose_device(settings.device)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     sections = []
-    with tqdm(total=sum(len(b.rows) for b in blocks), unit="row", leave=False, disable=None) as bar:
-        for block in blocks:
-            rows = []
-            for row in block.rows:
-                rows.append(count_row(row))
-                bar.update()
-            if settings.measure:
-                measure_block(block, rows, settings, device)
-            sections.append(Section(block.key, f"{block.title} [{block.source}]", rows))
+    for table in tables:
+        rows = []
+        for row in tqdm(table.rows, desc=table.key, unit="row", leave=False, disable=None):
+            rows.append(count_row(row))
+            dense = next((other for other in table.rows if other.label == row.dense), None)
+            if settings.measure and dense:
+                rows[-1]["measured_speedup"] = measure_row(row, dense, settings, device)
+        sections.append(Section(table.key, f"{table.title} [{table.source}]", rows))
+    tables_of = {note: [table.key for table in tables if note in table.notes] for t in tables for note in t.notes}
     notes = [
         "GMACs: multiply-accumulates of linear layers, convolutions and attention products, for one view of one clip "
         "or image; norms, softmax and activations are not counted. Half of what FLOP counters print",
         "agreement: 'as printed' equals the published figure at its printed precision; 'within 1 % of 3.45' is near "
         "the closest value that would print so; 'less, see note' lies below it for the reason given here",
-        *block_notes(blocks),
+        *(f"{', '.join(keys)}: {note}" for note, keys in tables_of.items()),
     ]
     machine = describe_machine(device) if settings.measure else {}
     if settings.measure:
@@ -146,31 +136,13 @@ def paper_tables(settings: Settings) -> Report:
     return Report("Published and counted", COLUMNS, sections, notes, machine)
 
 
-def block_notes(blocks: list[Block]) -> list[str]:
-    """The tables' own notes, each once, with the tables that it is for in front."""
-    keys: dict[str, list[str]] = {}
-    for block in blocks:
-        for note in block.notes:
-            keys.setdefault(note, []).append(block.key)
-    return [f"{', '.join(of)}: {note}" for note, of in keys.items()]
-
-
-def build_row(row: Row) -> torch.nn.Module | None:
-    """The model of ``row``; None where a figure is only quoted or its model is not in this version."""
-    if row.model is None or row.model not in list_models():
-        return None
-    return create_model(row.model, **row.arguments)
-
-
-def count_row(row: Row) -> dict[str, Any]:
-    """Everything known of a row without running it."""
-    with torch.device("meta"):
-        model = build_row(row)
+def count_row(row: PublishedRow) -> dict[str, Any]:
+    """Gather all that is known of a row without running it."""
     frames, height, width = row.size
     result: dict[str, Any] = {
         "row": row.label,
         "model": row.model,
-        "arguments": dict(row.arguments),
+        "arguments": row.arguments,
         "input": None if row.model is None else "x".join(map(str, row.size if frames > 1 else row.size[1:])),
         "published_gmacs": row.gmacs,
         "published_from": row.derived,
@@ -183,21 +155,23 @@ def count_row(row: Row) -> dict[str, Any]:
         "published_speedup": row.speedup,
         "note": row.note,
     }
-    if model is None:
-        if row.model is not None:
-            result["agreement"] = NOT_HERE
+    if row.model is None:
         return result
+    if row.model not in list_models():
+        return result | {"agreement": NOT_HERE}
+    with torch.device("meta"):
+        model = create_model(row.model, **row.arguments)
     counted = count_macs(model, (1, 3, frames, height, width)).total
     result["counted_gmacs"] = counted
-    result["parameters"] = sum(p.numel() for p in model.parameters())
+    result["parameters"] = sum(parameter.numel() for parameter in model.parameters())
     if row.gmacs is not None:
         result["difference"] = counted / float(row.gmacs) - 1
         result["agreement"] = judge(row, counted)
     return result
 
 
-def judge(row: Row, counted: float) -> str:
-    """How a count stands to the published figure, in words."""
+def judge(row: PublishedRow, counted: float) -> str:
+    """Say in words how a count agrees with the published figure."""
     assert row.gmacs is not None
     digits = len(row.gmacs.partition(".")[2])
     published, rounding = float(row.gmacs), 0.5 * 10**-digits
@@ -214,35 +188,23 @@ def judge(row: Row, counted: float) -> str:
     return "DIFFERS"
 
 
-def measure_block(block: Block, results: list[dict[str, Any]], settings: Settings, device: torch.device) -> None:
-    """Fill in ``measured_speedup`` for every row that names a dense one."""
-    result_of = {result["row"]: result for result in results}
-    for dense in block.rows:
-        reduced = [row for row in block.rows if row.dense == dense.label and build_is_possible(row)]
-        for start in range(0, len(reduced), MODELS_AT_ONCE):
-            rows = [dense, *reduced[start : start + MODELS_AT_ONCE]]
-            for row, speedup in zip(rows[1:], measure_rows(rows, settings, device), strict=True):
-                result_of[row.label]["measured_speedup"] = speedup and vars(speedup)
+def measure_row(
+    row: PublishedRow, dense: PublishedRow, settings: PaperTableSettings, device: torch.device
+) -> dict[str, float] | None:
+    """Measure the speed of a row's model over that of its dense row: median, low and high of the rounds.
 
-
-def build_is_possible(row: Row) -> bool:
-    """Whether this version has the model of ``row``."""
-    return row.model is not None and row.model in list_models()
-
-
-def measure_rows(rows: list[Row], settings: Settings, device: torch.device) -> list[Ratio | None]:
-    """Speed of every row but the first over the first."""
-    batch = settings.batch_size or batch_for(rows)
+    Returns:
+        None if the row is only quoted, its model is not in this version, or memory ran out.
+    """
+    if row.model not in list_models() or dense.model not in list_models():
+        return None
+    large = any(each.size[0] > 1 or max(each.size) > 512 for each in (row, dense))
+    batch = settings.batch_size or (1 if large else 8)
     calls = {}
-    for row in rows:
-        model = build_row(row)
-        assert model is not None
-        clip = random_clip((batch, 3, *row.size), device)
-        calls[row.label] = forward_call(model.to(device), clip, settings.precision)
-    first, *others = race(calls, rounds=settings.rounds).values()
-    return [ratio(first, other) for other in others]
-
-
-def batch_for(rows: Iterable[Row]) -> int:
-    """8 images; 1 where an input is a clip or a large image."""
-    return 1 if any(row.size[0] > 1 or max(row.size) > 512 for row in rows) else 8
+    for each in (dense, row):
+        model = create_model(str(each.model), **each.arguments).to(device)
+        clip = random_clip((batch, 3, *each.size), device)
+        calls[each.label] = partial(forward_step(model, settings.precision), clip)
+    timings = race(calls, rounds=settings.rounds)
+    found = ratio(timings[dense.label], timings[row.label])
+    return found and vars(found)

@@ -1,24 +1,21 @@
-"""A table of results as aligned text, CSV, Markdown and JSON."""
+"""A report of tables as aligned text, CSV, Markdown and JSON."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stvideo.runtime.run_folder import prepare_output, write_atomically
+from stvideo.core.files import write_atomically
+from stvideo.runtime.run_folder import prepare_output
 
 
-def _plain(value: Any) -> str:
-    return str(value)
-
-
-def show_ratio(value: dict[str, float]) -> str:
-    """``1.93x (1.90-1.97)``."""
+def show_ratio(value: Mapping[str, float]) -> str:
+    """Format the median, low and high of a ratio: ``1.93x (1.90-1.97)``."""
     return f"{value['median']:.2f}x ({value['low']:.2f}-{value['high']:.2f})"
 
 
@@ -36,9 +33,15 @@ class Column:
 
     key: str
     title: str
-    show: Callable[[Any], str] = _plain
+    show: Callable[[Any], str] = str
     left: bool = False
     star: str | None = None
+
+    def cell(self, row: Mapping[str, Any]) -> str:
+        """Format the row's value."""
+        if row.get(self.key) is None:
+            return ""
+        return self.show(row[self.key]) + ("*" if self.star and row.get(self.star) else "")
 
 
 @dataclass
@@ -62,8 +65,10 @@ class Report:
 
     Attributes:
         title: of the whole.
-        columns: what people are shown; CSV and JSON hold every value of the rows.
-        machine: what measured numbers stand on, empty where nothing was measured.
+        columns: shown to people; CSV and JSON hold every value of the rows.
+        sections: the tables.
+        notes: lines below them.
+        machine: what measured numbers depend on, empty where nothing was measured.
     """
 
     title: str
@@ -73,52 +78,45 @@ class Report:
     machine: dict[str, Any] = field(default_factory=dict)
 
     def text(self) -> str:
-        """Aligned columns for a terminal; a column is as wide in every section."""
+        """Format for a terminal; a column is as wide in every section."""
         rows = [row for section in self.sections for row in section.rows]
-        widths = {c.key: max([len(c.title), *(len(_cell(c, row)) for row in rows)]) for c in self.columns}
-
-        def line(columns: Sequence[Column], values: Sequence[str]) -> str:
-            cells = zip(values, columns, strict=True)
-            padded = (v.ljust(widths[c.key]) if c.left else v.rjust(widths[c.key]) for v, c in cells)
-            return "  ".join(padded).rstrip()
-
+        widths = {c.key: max([len(c.title), *(len(c.cell(row)) for row in rows)]) for c in self.columns}
         lines = [self.title]
         for section in self.sections:
             columns = self._used_columns(section)
-            lines += ["", section.title, line(columns, [c.title for c in columns])]
-            lines.append("  ".join("-" * widths[c.key] for c in columns))
-            lines += [line(columns, [_cell(c, row) for c in columns]) for row in section.rows]
-        if self.notes:
-            lines += ["", *(f"- {note}" for note in self.notes)]
-        return "\n".join(lines) + "\n"
+            table = [[c.title for c in columns], ["-" * widths[c.key] for c in columns]]
+            table += [[c.cell(row) for c in columns] for row in section.rows]
+            lines += ["", section.title]
+            for cells in table:
+                padded = (
+                    cell.ljust(widths[c.key]) if c.left else cell.rjust(widths[c.key])
+                    for cell, c in zip(cells, columns, strict=True)
+                )
+                lines.append("  ".join(padded).rstrip())
+        return "\n".join([*lines, *self._listed_notes()]) + "\n"
 
     def markdown(self) -> str:
-        """GitHub tables, one for each section."""
+        """Format as GitHub tables, one for each section."""
         lines = [f"## {self.title}"]
         for section in self.sections:
             columns = self._used_columns(section)
-            lines += ["", f"### {section.title}", ""]
-            lines.append("| " + " | ".join(column.title for column in columns) + " |")
-            lines.append("|" + "|".join(" :--- " if column.left else " ---: " for column in columns) + "|")
-            for row in section.rows:
-                lines.append("| " + " | ".join(_cell(column, row).replace("|", "\\|") for column in columns) + " |")
-        if self.notes:
-            lines += ["", *(f"- {note}" for note in self.notes)]
-        return "\n".join(lines) + "\n"
+            table = [[c.title for c in columns], [":---" if c.left else "---:" for c in columns]]
+            table += [[c.cell(row).replace("|", "\\|") for c in columns] for row in section.rows]
+            lines += ["", f"### {section.title}", "", *("| " + " | ".join(cells) + " |" for cells in table)]
+        return "\n".join([*lines, *self._listed_notes()]) + "\n"
 
     def csv(self) -> str:
-        """One line per row with every plain value; lists and mappings as JSON."""
+        """Write one line per row with every plain value; lists and mappings as JSON."""
         rows = [{"section": section.key, **row} for section in self.sections for row in section.rows]
-        names = list(dict.fromkeys(name for row in rows for name in row))
         stream = io.StringIO(newline="")
-        writer = csv.DictWriter(stream, names, lineterminator="\n")
+        writer = csv.DictWriter(stream, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
         writer.writeheader()
         for row in rows:
             writer.writerow({k: json.dumps(v) if isinstance(v, (list, dict)) else v for k, v in row.items()})
         return stream.getvalue()
 
     def json(self) -> str:
-        """Everything, machine and notes included."""
+        """Write everything, machine and notes included."""
         content = {
             "title": self.title,
             "machine": self.machine,
@@ -128,28 +126,21 @@ class Report:
         return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     def write(self, folder: str | Path, name: str) -> list[Path]:
-        """Write ``name``.txt, .csv, .md and .json into ``folder``.
+        """Write ``name``.txt, .csv, .md and .json into ``folder``; returns their paths.
 
         Raises:
             StvideoError: the folder cannot be written to.
         """
-        folder = Path(folder)
-        prepare_output(folder)
-        contents = {"txt": self.text(), "csv": self.csv(), "md": self.markdown(), "json": self.json()}
+        prepare_output(Path(folder))
         paths = []
-        for suffix, content in contents.items():
-            path = folder / f"{name}.{suffix}"
-            write_atomically(path, content)
-            paths.append(path)
+        for suffix, content in (("txt", self.text), ("csv", self.csv), ("md", self.markdown), ("json", self.json)):
+            paths.append(Path(folder) / f"{name}.{suffix}")
+            write_atomically(paths[-1], content())
         return paths
 
     def _used_columns(self, section: Section) -> list[Column]:
-        first = self.columns[0].key
-        return [c for c in self.columns if c.key == first or any(_cell(c, row) for row in section.rows)]
+        first = self.columns[0]
+        return [c for c in self.columns if c is first or any(c.cell(row) for row in section.rows)]
 
-
-def _cell(column: Column, row: dict[str, Any]) -> str:
-    value = row.get(column.key)
-    if value is None:
-        return ""
-    return column.show(value) + ("*" if column.star and row.get(column.star) else "")
+    def _listed_notes(self) -> list[str]:
+        return ["", *(f"- {note}" for note in self.notes)] if self.notes else []

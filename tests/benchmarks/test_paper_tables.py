@@ -10,11 +10,10 @@ import torch
 
 from stvideo import StvideoError
 from stvideo.benchmark import main
-from stvideo.benchmarks import paper_tables
-from stvideo.benchmarks.paper_tables import NOT_HERE, choose_blocks, count_row, judge, measure_block
-from stvideo.benchmarks.published import PUBLISHED
+from stvideo.benchmarks.paper_tables import NOT_HERE, PaperTableSettings, choose_tables, count_row, judge, measure_row
+from stvideo.benchmarks.published import PublishedRow as Row
+from stvideo.benchmarks.published import load_tables
 from stvideo.benchmarks.report import Column, Report, Section
-from stvideo.benchmarks.rows import Block, Row
 
 BLOCKS = {block.key: block for block in PUBLISHED}
 
