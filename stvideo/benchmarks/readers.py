@@ -1,14 +1,15 @@
-"""Ways of reading a training clip that stvideo is measured beside: decord and PyAV used by hand, and PyTorchVideo.
+"""Readers to measure: stvideo with each decoder, and decord, PyAV and PyTorchVideo as a user would write them by hand.
 
-Each is the shortest program that its documentation suggests, on one thread, with the same frames, scale and crop.
+The others are the shortest program that their documentation suggests, with the same frames, scale and crop.
 """
 
 from __future__ import annotations
 
 import sys
-import types
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import count, cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +20,95 @@ import torchvision
 from torch import Tensor
 
 from stvideo.core.errors import StvideoError
+from stvideo.data.clips.reading import ClipReading
 from stvideo.data.clips.sampling import stride_indices
-from stvideo.data.clips.transforms import TrainTransform
+from stvideo.data.lists.index import VideoIndex
+from stvideo.data.loading.datasets import VideoDataset, train_transform
+from stvideo.data.video.decode import decord_installed, open_video
+from stvideo.data.video.torchcodec import torchcodec_problem
+from stvideo.settings.config import DataConfig
 
 Read = Callable[[Path, np.random.Generator], Tensor]
 """A clip (3, T, H, W) of a video, placed and cut at random."""
 
 
-def by_decord(num_frames: int, stride: int, transform: TrainTransform) -> Read:
-    """``VideoReader`` and ``get_batch``."""
+@dataclass
+class Clips:
+    """Videos, and how training clips are cut from them."""
+
+    paths: list[Path]
+    data: DataConfig
+
+    @property
+    def batch_size(self) -> int:
+        """Clips in a batch."""
+        return min(self.data.batch_size, len(self.paths))
+
+    def dataset(self, number: int, decoder: str | None = None) -> VideoDataset:
+        """Make a dataset of one training clip of each of ``number`` videos, which come again and again."""
+        paths = [str(path.absolute()) for path in islice(cycle(self.paths), number)]
+        reading = ClipReading.from_config(self.data if decoder is None else replace(self.data, decoder=decoder))
+        index = VideoIndex.build(paths, [0] * number, ["any"])
+        return VideoDataset(index, Path("/"), reading, transform=train_transform(self.data), max_unreadable=0.0)
+
+
+def own_readers(clips: Clips) -> dict[str, Callable[[], Any]]:
+    """Make passes of stvideo with its own choice of decoder (in brackets those used), and with each installed one."""
+    readers = {}
+    for decoder in ("auto", "pyav", "decord", "torchcodec"):
+        if (decoder == "decord" and not decord_installed()) or (decoder == "torchcodec" and torchcodec_problem()):
+            continue
+        used = set()
+        for path in clips.paths:
+            with open_video(path, decoder) as video:
+                used.add(video.decoder)
+        name = "stvideo" if decoder == "auto" else f"stvideo, {decoder}"
+        shown = "" if used == {decoder} else f" ({', '.join(sorted(used))})"
+        readers[name + shown] = _own_pass(clips, decoder)
+    return readers
+
+
+def _own_pass(clips: Clips, decoder: str) -> Callable[[], Any]:
+    dataset, epochs = clips.dataset(len(clips.paths), decoder), count()
+
+    def run() -> list[Any]:
+        epoch = next(epochs)
+        samples: list[Any] = [dataset[epoch, number] for number in range(len(dataset))]
+        problems = [problem for sample in samples for problem in sample["problems"]]
+        if problems:
+            raise StvideoError(problems[0][1])
+        return samples
+
+    return run
+
+
+def other_readers(clips: Clips) -> dict[str, Callable[[], Any]]:
+    """Make passes of decord and PyAV used by hand, and of PyTorchVideo's data set."""
+    by_hand = {"decord by hand": by_decord} if decord_installed() else {}
+    readers = {name: _other_pass(clips, by(clips.data)) for name, by in {**by_hand, "PyAV by hand": by_pyav}.items()}
+    return {**readers, "PyTorchVideo": lambda: by_pytorchvideo(clips.data)(clips.paths)}
+
+
+def _other_pass(clips: Clips, read: Read) -> Callable[[], Any]:
+    epochs = count()
+
+    def run() -> list[Tensor]:
+        epoch = next(epochs)
+        return [read(path, np.random.default_rng((epoch, number))) for number, path in enumerate(clips.paths)]
+
+    return run
+
+
+def by_decord(data: DataConfig) -> Read:
+    """Read with ``VideoReader`` and ``get_batch``."""
     import decord
+
+    transform = train_transform(data)
 
     def read(path: Path, generator: np.random.Generator) -> Tensor:
         reader = decord.VideoReader(str(path), num_threads=1)
-        rate = float(reader.get_avg_fps())
-        indices = stride_indices(len(reader), rate, num_frames, stride, position=float(generator.random()))
+        position = float(generator.random())
+        indices = stride_indices(len(reader), reader.get_avg_fps(), data.num_frames, data.stride, position=position)
         batch = reader.get_batch(indices)
         frames = batch.asnumpy() if hasattr(batch, "asnumpy") else batch.numpy()  # importing pytorchvideo changes it
         return transform(torch.from_numpy(frames), generator)
@@ -41,8 +116,9 @@ def by_decord(num_frames: int, stride: int, transform: TrainTransform) -> Read:
     return read
 
 
-def by_pyav(num_frames: int, stride: int, transform: TrainTransform) -> Read:
+def by_pyav(data: DataConfig) -> Read:
     """Seek to the first frame, decode in order up to the last, keep those that are wanted."""
+    transform = train_transform(data)
 
     def read(path: Path, generator: np.random.Generator) -> Tensor:
         with av.open(str(path)) as container:
@@ -50,7 +126,8 @@ def by_pyav(num_frames: int, stride: int, transform: TrainTransform) -> Read:
             stream.codec_context.thread_count = 1
             rate, time_base = float(stream.average_rate or 30), stream.time_base or Fraction(1, 1000)
             count = stream.frames or round(float((stream.duration or 0) * time_base) * rate)
-            indices = stride_indices(count, rate, num_frames, stride, position=float(generator.random()))
+            position = float(generator.random())
+            indices = stride_indices(count, rate, data.num_frames, data.stride, position=position)
             container.seek(int(indices[0] / rate / time_base), stream=stream)
             wanted, found = set(indices.tolist()), {}
             for frame in container.decode(stream):
@@ -65,11 +142,10 @@ def by_pyav(num_frames: int, stride: int, transform: TrainTransform) -> Read:
     return read
 
 
-def by_pytorchvideo(
-    num_frames: int, stride: int, size: int, short_side: Sequence[int]
-) -> Callable[[Sequence[Path]], list[Tensor]]:
-    """One pass of ``LabeledVideoDataset`` over some videos: a random clip of each, scaled, cropped and mirrored."""
-    _mend_pytorchvideo()
+def by_pytorchvideo(data: DataConfig) -> Callable[[Sequence[Path]], list[Tensor]]:
+    """Pass once over some videos with ``LabeledVideoDataset``: a random clip of each, scaled, cropped and mirrored."""
+    # Its transforms import a module that newer torchvision versions have under another name.
+    sys.modules.setdefault("torchvision.transforms.functional_tensor", torchvision.transforms._functional_tensor)
     try:
         from pytorchvideo.data import LabeledVideoDataset, make_clip_sampler
         from pytorchvideo.transforms import ApplyTransformToKey, RandomShortSideScale, UniformTemporalSubsample
@@ -78,18 +154,17 @@ def by_pytorchvideo(
     from torchvision.transforms import Compose, RandomCrop, RandomHorizontalFlip
 
     steps = [
-        UniformTemporalSubsample(num_frames),
-        RandomShortSideScale(min_size=short_side[0], max_size=short_side[1]),
-        RandomCrop(size),
+        UniformTemporalSubsample(data.num_frames),
+        RandomShortSideScale(min_size=data.short_side[0], max_size=data.short_side[1]),
+        RandomCrop(data.img_size),
         RandomHorizontalFlip(),
     ]
     transform = ApplyTransformToKey("video", Compose(steps))
-    seconds = Fraction(num_frames * stride, 30)
 
     def read_all(paths: Sequence[Path]) -> list[Tensor]:
         dataset: Any = LabeledVideoDataset(
             [(str(path), {"label": 0}) for path in paths],
-            make_clip_sampler("random", seconds),
+            make_clip_sampler("random", Fraction(data.num_frames * data.stride, 30)),
             video_sampler=torch.utils.data.SequentialSampler,
             transform=transform,
             decode_audio=False,
@@ -97,11 +172,3 @@ def by_pytorchvideo(
         return [sample["video"] for sample in dataset]
 
     return read_all
-
-
-def _mend_pytorchvideo() -> None:
-    """Its transforms import a module that newer torchvision versions have under another name."""
-    old = "torchvision.transforms.functional_tensor"
-    if old not in sys.modules:
-        module: types.ModuleType = torchvision.transforms._functional_tensor
-        sys.modules[old] = module

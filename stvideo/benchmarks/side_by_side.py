@@ -1,258 +1,218 @@
-"""The tables of a comparison: every entrant, and the matrix products of its shapes, timed in the same rounds."""
+"""Models side by side on this machine: cost, speed, and how close both are to what is possible.
+
+    python -m stvideo.benchmark timesformer_base_patch16_224 +evit.keep_rate=0.7 +stgm
+    python -m stvideo.benchmark deit_small_patch16_224 evit_deit_small_patch16_224 stvit_deit_small_patch16_224
+    python -m stvideo.benchmark configs/k400_stvit.yaml                (against the same model without its reduction)
+    python -m stvideo.benchmark timesformer_base_patch16_224 +stgm --reference --optimize output=runs/speed
+    python -m stvideo.benchmark timm:deit_small_patch16_224 "deit_small_patch16_224 evit.keep_rate=0.5" --optimize
+    python -m stvideo.benchmark timesformer_base_patch16_224 "+evit.keep_rate=0.5 evit.scope=frame" mode=train
+
+The first model is what the others are compared with; a single reduced model is compared with its dense one. Ways to
+write a model:
+
+{candidates}
+
+In every round each model runs once, in turns, in one process; a speed-up is the median of the per-round ratios, with
+the lowest and the highest round in brackets. The columns:
+
+    GMACs           multiply-accumulates of one clip, forward, as this form executes them
+    speed-up        over the first model, in the same form where it has that, else over its eager form
+    theory          what the GMACs promise: those of the model that the speed-up refers to, over this one's
+    of theory       speed-up over theory
+    over first row  with several forms: speed over the first row of the table, whatever its form
+    of products     executed arithmetic per second, as a share of what torch's matrix product (the faster of those it
+                    has) reaches here in the same rounds on the shapes of this model's own linear layers, with nothing
+                    between them
+    peak MiB        on a GPU: memory at the peak beyond weights, gradients and optimiser state: activations
+    saved MiB       training: activations that the backward pass keeps
+    p50 p90 p99     batch 1: milliseconds within which that share of the single calls was done
+
+Settings:
+
+    batch_sizes=1,2,8    clips per call, one table each
+    rounds=10            more rounds, narrower spread
+    mode=forward         forward | train (forward, backward and AdamW)
+    precision=fp32       fp32 | bf16: automatic mixed precision, which converts the weights in every call as training
+                         does; the form optimized holds them in bf16
+    forms=eager          the forms in which each model is raced (below), e.g. forms=eager,compiled,onnx
+    reference=false      one more form, textbook
+    optimize=false       one more form, optimized
+    compile=false        one more form, compiled (the first calls take a minute)
+    device=auto          auto | cpu | cuda | cuda:N
+    threads=null         CPU threads; null leaves torch's choice
+    num_frames=null      of the clips, for every model; null is each model's own. So are img_size and num_classes
+    img_size=null
+    num_classes=null
+    output=null          folder for benchmark.txt, .csv, .md, .json (every round) and .png
+
+Forms of a model:
+
+{forms}
+
+Switches may be written as options: --reference --optimize. The same code runs on CUDA, with the device's queue waited
+for around every measurement; it has been tested on CPUs only. Weights are random unless a checkpoint is given. On a
+busy machine look at the spread before the median. How fast videos are read, and whether a model has to wait for them:
+python -m stvideo.benchmark data --help.
+"""
 
 from __future__ import annotations
 
-import statistics
-from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from tqdm import tqdm
 
-from stvideo.benchmarks.entrants import Entrant
-from stvideo.benchmarks.memory import peak_memory, saved_activations
-from stvideo.benchmarks.own_cost import own_cost
-from stvideo.benchmarks.report import Column, show_ratio
-from stvideo.benchmarks.running import backward_call, forward_call, random_clip, training_call
-from stvideo.benchmarks.timing import Ratio, Timing, race, ratio
-from stvideo.benchmarks.yardstick import Shape, linear_shapes, product_calls
-from stvideo.core.out_of_memory import is_out_of_memory
+from stvideo.benchmarks import candidates as candidates_module
+from stvideo.benchmarks import entrants as entrants_module
+from stvideo.benchmarks.candidates import Candidate, dense_counterpart, parse_candidates
+from stvideo.benchmarks.entrants import FORMS, TRAINING_FORMS, Entrant, enter
+from stvideo.benchmarks.machine import describe_machine, machine_line
+from stvideo.benchmarks.report import Report, Section
+from stvideo.benchmarks.rows import COLUMNS, Row, measure
+from stvideo.core.errors import StvideoError, nearest
+from stvideo.settings.command_settings import check_at_least, check_precision, choose_device, read_command_line
 
-Row = dict[str, Any]
-
-
-def _milliseconds(value: float) -> str:
-    return f"{1000 * value:.1f}" if value >= 0.01 else f"{1000 * value:.3g}"
+COMPILED_AT_ONCE = 1024  # more versions of one function than any table has models
+HINT = '; what belongs to one model stands in its quotes, e.g. "deit_small_patch16_224 img_size=288"'
 
 
-def _percent(value: float) -> str:
-    digits = 0 if value >= 0.1 else 1 if value >= 0.001 else 2
-    return f"{100 * value:.{digits}f} %"
+@dataclass
+class ComparisonSettings:
+    """The settings of the command line."""
+
+    batch_sizes: list[int] = field(default_factory=lambda: [1, 2, 8])
+    rounds: int = 10
+    mode: str = "forward"
+    precision: str = "fp32"
+    forms: list[str] = field(default_factory=lambda: ["eager"])
+    reference: bool = False
+    optimize: bool = False
+    compile: bool = False
+    device: str = "auto"
+    threads: int | None = None
+    num_frames: int | None = None
+    img_size: int | None = None
+    num_classes: int | None = None
+    output: str | None = None
+
+    @property
+    def training(self) -> bool:
+        """Whether training steps are timed."""
+        return self.mode == "train"
+
+    def chosen_forms(self) -> list[str]:
+        """List the forms in which every model is raced, in the order of `FORMS`.
+
+        Raises:
+            StvideoError: there is none, an unknown one, or one that does not go with the other settings.
+        """
+        switches = {"textbook": self.reference, "optimized": self.optimize, "compiled": self.compile}
+        for form in self.forms:
+            if form not in FORMS:
+                raise StvideoError(f"forms={form}: no such form{nearest(form, FORMS)}; there are: {', '.join(FORMS)}")
+        chosen = [form for form in FORMS if form in self.forms or switches.get(form)]
+        if not chosen:
+            raise StvideoError(f"forms=: name at least one of {', '.join(FORMS)}")
+        for form in chosen:
+            if self.training and form not in TRAINING_FORMS:
+                raise StvideoError(f"mode=train: the form {form} does not train; forms are {', '.join(TRAINING_FORMS)}")
+            if self.precision != "fp32" and form in ("exported", "onnx"):
+                raise StvideoError(f"precision={self.precision}: the form {form} is float32; use precision=fp32")
+        return chosen
+
+    def check(self) -> None:
+        """Check the values; raises `StvideoError`."""
+        check_at_least(1, rounds=self.rounds, threads=self.threads, num_frames=self.num_frames)
+        if not self.batch_sizes:
+            raise StvideoError("batch_sizes=: name at least one number of clips, e.g. batch_sizes=1,8")
+        for batch in self.batch_sizes:
+            check_at_least(1, batch_sizes=batch)
+        check_precision(self.precision)
+        if self.mode not in ("forward", "train"):
+            hint = nearest(self.mode, ("forward", "train"))
+            raise StvideoError(f"mode={self.mode}: choose forward or train{hint}; for video files: benchmark data")
 
 
-COLUMNS = (
-    Column("model", "model", left=True),
-    Column("form", "form", left=True),
-    Column("failure", "", left=True),
-    Column("owner", "belongs to", left=True),
-    Column("part", "part", left=True),
-    Column("gmacs", "GMACs", lambda value: f"{value:#.4g}".rstrip(".")),
-    Column("parameters", "parameters (M)", lambda value: f"{value / 1e6:.1f}"),
-    Column("seconds", "ms per call", _milliseconds),
-    Column("share", "of forward", _percent),
-    Column("clips_per_second", "clips/s", lambda value: f"{value:.2f}"),
-    Column("speedup", "speed-up", show_ratio),
-    Column("theory", "theory", lambda value: f"{value:.2f}x"),
-    Column("of_theory", "of theory", _percent),
-    Column("in_all", "over first row", show_ratio),
-    Column("of_products", "of products", _percent),
-    Column("peak_mib", "peak MiB", lambda value: f"{value:.0f}"),
-    Column("saved_mib", "saved MiB", lambda value: f"{value:.0f}"),
-    Column("p50", "p50 ms", _milliseconds),
-    Column("p90", "p90 ms", _milliseconds),
-    Column("p99", "p99 ms", _milliseconds),
-)
+def run(argv: Sequence[str]) -> tuple[Report, ComparisonSettings]:
+    """Carry out the command line ``argv``."""
+    text = __doc__ or ""
+    for name, module in (("candidates", candidates_module), ("forms", entrants_module)):
+        below_title = (module.__doc__ or "").split("\n\n", 1)[1].rstrip()
+        text = text.replace(f"{{{name}}}", textwrap.indent(below_title, "    "))
+    positional, settings, strays = read_command_line(ComparisonSettings, argv, text, HINT)
+    if strays:
+        raise StvideoError(f"the command line: unknown setting {strays[0]!r}{HINT}")
+    settings.check()
+    return compare(parse_candidates(positional), settings), settings
 
 
-def run_batch(
-    entrants: Sequence[Entrant],
-    batch: int,
-    *,
-    rounds: int,
-    device: torch.device,
-    training: bool,
-    on_round: Callable[[], None] = lambda: None,
-) -> list[Row]:
-    """One table.
+def compare(candidates: Sequence[Candidate], settings: ComparisonSettings) -> Report:
+    """Race the candidates at every batch size; the first one is what the others are compared with."""
+    device = choose_device(settings.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    entrants = build_entrants(candidates, settings, device)
+    sections = []
+    # Beyond its limit torch.compile would quietly run the rest as they are.
+    with torch._dynamo.config.patch(recompile_limit=COMPILED_AT_ONCE, fail_on_recompile_limit_hit=True):
+        for batch in settings.batch_sizes:
+            torch._dynamo.reset()  # every shape is compiled for itself, so the last batch's code is not needed
+            title = f"batch {batch}"
+            with tqdm(total=settings.rounds, desc=title, unit="round", leave=False, disable=None) as bar:
+                rows = measure(entrants, batch, rounds=settings.rounds, device=device, on_round=bar.update)
+            sections.append(Section(f"batch-{batch}", f"{title}, {settings.mode}", rows))
+    machine = describe_machine(device)
+    notes = describe_rounds(entrants, settings, [row for section in sections for row in section.rows])
+    return Report("Side by side", COLUMNS, sections, [*notes, machine_line(machine)], machine)
 
-    Args:
-        entrants: the first one's target is what the others are compared with.
-        batch: clips per call.
-        rounds: of the race.
-        device: where it runs.
-        training: time training steps instead of inference.
-        on_round: called after every round.
+
+def build_entrants(
+    candidates: Sequence[Candidate], settings: ComparisonSettings, device: torch.device
+) -> list[Entrant]:
+    """Build every candidate in every form, with the dense one of a lone reduced model in front.
+
+    Raises:
+        StvideoError: as `Candidate.build` and `enter`, a model that cannot be trained, or no model that has a form.
     """
-    clips = _clips(entrants, batch, device)
-    contestants, shapes = [], []
-    for entrant in entrants:
-        clip = clips[entrant.clip_shape]
-        if training:
-            call = training_call(entrant.run, clip, entrant.num_classes, entrant.precision, entrant.model)  # type: ignore[arg-type]
-        else:
-            call = forward_call(entrant.run, clip, entrant.precision)
-        contestants.append(call)
-        shapes.append(_shapes(entrant, clip, training))
-    different = list(dict.fromkeys(shape for counter in shapes for shape in counter))
-    precision = "bf16" if any(_is_bf16(entrant) for entrant in entrants) else "fp32"
-    calls = product_calls(different, device, precision, training)
-    products = {(shape, n): call for shape, own in zip(different, calls, strict=True) for n, call in enumerate(own)}
-    runs: dict[Any, Callable[[], Any]] = {**dict(enumerate(contestants)), **products}
-    seconds = {key: 0.02 if key in products else 0.2 for key in runs}
-    raced = race(runs, rounds=rounds, min_seconds=seconds, each_call=batch == 1, on_round=on_round)
-    timings = [raced[n] for n in range(len(contestants))]
-    of_shape = {
-        shape: min((raced[shape, n] for n in range(len(own))), key=lambda t: t.median or float("inf"))
-        for shape, own in zip(different, calls, strict=True)
-    }
-    timing_of = dict(zip(map(id, entrants), timings, strict=False))
-    rows = []
-    for entrant, contestant, counter in zip(entrants, contestants, shapes, strict=True):
-        timing, base = timing_of[id(entrant)], base_of(entrant, entrants)
-        row = describe(entrant, timing, batch, show_form=len({e.form for e in entrants}) > 1)
-        if base is not None:
-            row |= compare_with(base, ratio(timing_of[id(base)], timing), entrant)
-        if row["form"] and entrant is not entrants[0]:
-            row["in_all"] = _values(ratio(timings[0], timing))
-        row |= against_products(entrant.gmacs * batch, timing, counter, of_shape, training)
-        if timing.failure is None:
-            row |= memory_of(contestant, entrant, clips[entrant.clip_shape], device, training)
-        rows.append(row)
-    return rows
+    forms = settings.chosen_forms()
+    given = dict(num_frames=settings.num_frames, img_size=settings.img_size, num_classes=settings.num_classes)
+    common = {key: value for key, value in given.items() if value is not None}
+    models = [(candidate, candidate.build(common)) for candidate in candidates]
+    dense = dense_counterpart(*models[0]) if len(models) == 1 else None
+    if dense is not None:
+        models.insert(0, (dense, dense.build(common)))
+    entrants: list[Entrant] = []
+    for candidate, model in models:
+        if settings.training and (not model.num_classes or model.features_only):
+            raise StvideoError(f"{candidate.label}: mode=train needs a model with a classification head")
+        entrants += enter(
+            candidate, model, forms, precision=settings.precision, device=device, training=settings.training
+        )
+    for form in forms:
+        if all(entrant.form != form for entrant in entrants):
+            of = "dense TimeSformers with divided attention" if form == "textbook" else "this package's models"
+            raise StvideoError(f"{candidates[0].label}: has no form {form!r}; that is for {of}")
+    return entrants
 
 
-def base_of(entrant: Entrant, entrants: Sequence[Entrant]) -> Entrant | None:
-    """What an entrant's speed-up refers to: the first model in the same form, or its eager one where it lacks that."""
-    first = {e.form: e for e in entrants if e.target is entrants[0].target}
-    if entrant.target is entrants[0].target:
-        return None
-    return first.get(entrant.form) or first.get("eager") or entrants[0]
-
-
-def describe(entrant: Entrant, timing: Timing, batch: int, show_form: bool) -> Row:
-    """What is known of an entrant from its own times."""
-    median = timing.median
-    return {
-        "model": entrant.target.short,
-        "label": entrant.target.label,
-        "form": entrant.form if show_form else None,
-        "failure": timing.failure,
-        "batch": batch,
-        "gmacs": entrant.gmacs,
-        "parameters": entrant.parameters,
-        "seconds": median,
-        "clips_per_second": batch / median if median else None,
-        "speedup": None,
-        "theory": None,
-        "of_theory": None,
-        "in_all": None,
-        "p50": timing.percentile(0.5),
-        "p90": timing.percentile(0.9),
-        "p99": timing.percentile(0.99),
-        "calls": len(timing.calls) or None,
-        "rounds": timing.rounds,
-    }
-
-
-def compare_with(base: Entrant, speedup: Ratio | None, entrant: Entrant) -> Row:
-    """How much faster an entrant is than ``base``, beside what their GMACs promise."""
-    theory = base.gmacs / entrant.gmacs
-    return {
-        "speedup": _values(speedup),
-        "theory": theory,
-        "of_theory": speedup.median / theory if speedup else None,
-    }
-
-
-def against_products(
-    gmacs: float, timing: Timing, counter: Counter[Shape], of_shape: dict[Shape, Timing], training: bool
-) -> Row:
-    """The rate of the products of a model's shapes, and the model's own rate as a share of it.
-
-    Args:
-        gmacs: of one forward pass of the whole batch; a training step has three times as many.
-    """
-    if timing.failure or not counter or any(of_shape[shape].failure for shape in counter):
-        return {"of_products": None, "product_gmacs_per_second": None}
-    passes = 3 if training else 1
-    product_gmacs = passes * sum(count * m * k * n for (m, k, n), count in counter.items()) / 1e9
-    rates = [
-        product_gmacs / sum(count * of_shape[shape].rounds[i] for shape, count in counter.items())
-        for i in range(len(timing.rounds))
+def describe_rounds(entrants: Sequence[Entrant], settings: ComparisonSettings, rows: Sequence[Row]) -> list[str]:
+    """Say what the numbers of a report refer to."""
+    same = " in the same form, where it has that" if len({entrant.form for entrant in entrants}) > 1 else ""
+    notes = [
+        f"speed-up over {entrants[0].candidate.name}{same}: median of {settings.rounds} interleaved rounds "
+        f"(lowest-highest), {settings.precision}"
     ]
-    shares = [passes * gmacs / seconds / rate for seconds, rate in zip(timing.rounds, rates, strict=True)]
-    return {"of_products": statistics.median(shares), "product_gmacs_per_second": statistics.median(rates)}
-
-
-def memory_of(
-    contestant: Callable[[], Any], entrant: Entrant, clip: Tensor, device: torch.device, training: bool
-) -> Row:
-    """Peak memory of one call beyond weights, gradients and optimiser state; in training what backward keeps, too."""
-    if device.type == "cuda" and ("compiled" in entrant.form or entrant.form == "onnx"):
-        # A recorded graph keeps its memory between calls, and ONNX Runtime's is not torch's.
-        return {"peak_mib": None, "saved_mib": None}
-    try:
-        if not training:
-            return {"peak_mib": peak_memory(contestant, device), "saved_mib": None}
-        run = backward_call(entrant.run, clip, entrant.precision)  # type: ignore[arg-type]
-        run()  # gradients are there from now on
-        return {"peak_mib": peak_memory(run, device), "saved_mib": saved_activations(run, entrant.model)}
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        return {"peak_mib": None, "saved_mib": None}
-    finally:
-        if training:
-            entrant.model.zero_grad(set_to_none=True)
-
-
-def cost_rows(
-    entrants: Sequence[Entrant], batch: int, *, device: torch.device, passes: int, on_model: Callable[[], None]
-) -> list[Row]:
-    """Where the forward pass of every eager model with a reduction goes."""
-    rows: list[Row] = []
-    clips = _clips(entrants, batch, device)
-    for entrant in entrants:
-        if entrant.form != "eager":
-            continue
-        run = forward_call(entrant.run, clips[entrant.clip_shape], entrant.precision)
-        costs = own_cost(entrant.model, run, device, passes)
-        rows += [{"model": entrant.target.short, "batch": batch, **vars(cost)} for cost in costs]
-        on_model()
-    return rows
-
-
-def call_counts(rows: Sequence[Row]) -> list[str]:
-    """A note on how many calls the percentiles are of: of ten calls the last one is p99."""
     counts = [row["calls"] for row in rows if row["calls"]]
-    if not counts:
-        return []
-    span = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else f"{counts[0]}"
-    return [f"p50, p90 and p99 are of {span} single calls of each model"]
-
-
-def product_rates(rows: Sequence[Row]) -> list[str]:
-    """A note on how fast this machine multiplied matrices."""
-    rates = [row["product_gmacs_per_second"] for row in rows if row["product_gmacs_per_second"]]
-    if not rates:
-        return []
-    low, high = min(rates), max(rates)
-    return [
-        f"matrix products of the models' own shapes ran at {2 * low:.0f} to {2 * high:.0f} GFLOP/s here "
-        "(two FLOPs are one multiply-accumulate)"
-    ]
-
-
-def _clips(entrants: Sequence[Entrant], batch: int, device: torch.device) -> dict[tuple[int, ...], Tensor]:
-    """One clip for each shape; models that take the same one share it."""
-    return {shape: random_clip((batch, *shape), device) for shape in {entrant.clip_shape for entrant in entrants}}
-
-
-def _shapes(entrant: Entrant, clip: Tensor, training: bool) -> Counter[Shape]:
-    try:
-        if not training:
-            return linear_shapes(forward_call(entrant.model, clip, entrant.precision))
-        return linear_shapes(lambda: entrant.model(clip))
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        return Counter()
-
-
-def _is_bf16(entrant: Entrant) -> bool:
-    return entrant.precision == "bf16" or next(entrant.model.parameters()).dtype == torch.bfloat16
-
-
-def _values(found: Ratio | None) -> dict[str, float] | None:
-    return vars(found) if found else None
+    if counts:
+        notes.append(f"p50, p90 and p99 are of {min(counts)} to {max(counts)} single calls of each model")
+    rates = [2 * row["product_gmacs_per_second"] for row in rows if row["product_gmacs_per_second"]]
+    if rates:
+        notes.append(
+            f"matrix products of the models' own shapes ran at {min(rates):.0f} to {max(rates):.0f} GFLOP/s here "
+            "(two FLOPs are one multiply-accumulate)"
+        )
+    return notes

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-STATUS = Path("/proc/self/status")
-CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
 def clock() -> float:
@@ -75,30 +70,18 @@ def training_step(
     return step
 
 
-def peak_memory(run: Callable[[], Any], device: torch.device) -> float | None:
-    """Measure the MiB that ``run`` adds, at its peak, to what the process holds.
-
-    Returns:
-        What torch allocates on CUDA, the resident memory of the process on Linux; None elsewhere.
-    """
-    gc.collect()
-    if device.type == "cuda":
-        clock()  # waits for the device
-        held = torch.cuda.memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        run()
-        clock()
-        return (torch.cuda.max_memory_allocated(device) - held) / 2**20
-    try:
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)  # freed memory that the C library still holds would hide new memory
-        CLEAR_REFS.write_text("5")  # sets the high-water mark to what is resident now
-        before = _status("VmRSS")
-        run()
-        return (_status("VmHWM") - before) / 1024
-    except OSError:
+def peak_memory(run: Callable[[], Any]) -> float | None:
+    """Measure the MiB that torch allocates on the current GPU, at the peak of ``run``, beyond those before; None on a
+    CPU."""
+    if not torch.cuda.is_initialized():
         return None
+    gc.collect()
+    torch.cuda.synchronize()
+    held = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    run()
+    torch.cuda.synchronize()
+    return (torch.cuda.max_memory_allocated() - held) / 2**20
 
 
 def saved_activations(run: Callable[[], Any], model: nn.Module) -> float:
@@ -119,11 +102,3 @@ def saved_activations(run: Callable[[], Any], model: nn.Module) -> float:
 
 def _mixed_precision(device: torch.device, precision: str) -> AbstractContextManager[Any]:
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
-
-
-def _status(key: str) -> float:
-    """Read a value of /proc/self/status in KiB."""
-    for line in STATUS.read_text().splitlines():
-        if line.startswith(key + ":"):
-            return float(line.split()[1])
-    raise OSError(f"{STATUS}: no {key}")

@@ -1,61 +1,79 @@
-"""The plain textbook TimeSformer of the repository's tests as a contestant: what all the care about speed buys."""
+"""TimeSformer with divided attention as a textbook would write it: the plain form that speed is compared with."""
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from torch import Tensor, nn
 
-import stvideo
-from stvideo.core.errors import StvideoError
-from stvideo.models.block import Block
 from stvideo.models.timesformer import TimeSformer
-from stvideo.reduction.apply import reduction_options
 
-REFERENCE = Path(stvideo.__file__).parents[1] / "tests" / "reference_timesformer.py"
+NOT_PLAIN = frozenset(("qk_norm", "layer_scale", "residual_scale", "global_pool", "class_token"))
+"""Arguments that make a model another one than the paper's."""
 
 
 def has_textbook(model: nn.Module) -> bool:
-    """Whether there is a textbook form: of dense TimeSformers with divided attention and a head on the class token."""
-    if not isinstance(model, TimeSformer) or reduction_options(model):
-        return False
-    return model.attention == "divided" and model.global_pool == "token" and model.num_classes > 0
+    """Tell whether there is a textbook form: of dense TimeSformers with divided attention and a head."""
+    return (
+        isinstance(model, TimeSformer)
+        and not model.reductions
+        and model.attention == "divided"
+        and model.num_classes > 0
+        and NOT_PLAIN.isdisjoint(model.spec["arguments"])
+    )
 
 
-def textbook_form(model: nn.Module) -> nn.Module:
-    """The textbook form with the weights of ``model``, which both then share.
+class Textbook(nn.Module):
+    """Bertasius et al., arXiv 2102.05095, section 3, on the weights of ``model``.
 
-    Raises:
-        StvideoError: this is an installed package without its tests, or the model has something that textbooks lack.
+    All tokens in one sequence, softmax spelled out, nothing fused. Clips (B, 3, T, H, W) of the constructed size to
+    logits (B, num_classes).
     """
-    if not REFERENCE.is_file():
-        raise StvideoError(
-            f"reference=true: the textbook TimeSformer is part of the repository's tests, and there is no {REFERENCE}; "
-            "run the benchmark in a checkout of the repository"
-        )
-    spec = importlib.util.spec_from_file_location("stvideo_reference_timesformer", REFERENCE)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert isinstance(model, TimeSformer)
-    block = model.blocks[0]
-    assert isinstance(block, Block)
-    with torch.device("meta"):
-        reference: nn.Module = module.ReferenceTimeSformer(
-            img_size=model.img_size,
-            patch_size=model.patch_size,
-            num_frames=model.num_frames,
-            num_classes=model.num_classes,
-            embed_dim=model.embed_dim,
-            depth=len(model.blocks),
-            num_heads=block.attn.num_heads,
-            mlp_ratio=block.mlp.fc1.out_features / model.embed_dim,
-            norm_eps=model.norm_eps,
-        )
-    try:
-        reference.load_state_dict(model.state_dict(keep_vars=True), assign=True)
-    except RuntimeError as error:
-        raise StvideoError(f"reference=true: no textbook form: {' '.join(str(error).split())[:200]}") from None
-    return reference
+
+    def __init__(self, model: TimeSformer) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, clip: Tensor) -> Tensor:
+        model: Any = self.model
+        batch, frames = clip.shape[0], clip.shape[2]
+        images = rearrange(clip, "b c t h w -> (b t) c h w")
+        x = rearrange(model.patch_embed.proj(images), "r c h w -> r (h w) c")
+        x = torch.cat((model.cls_token.expand(batch * frames, -1, -1), x), dim=1) + model.pos_embed
+        cls = rearrange(x[:, :1], "(b t) 1 c -> b t c", b=batch)[:, :1]
+        patches = rearrange(x[:, 1:], "(b t) s c -> (b s) t c", b=batch) + model.time_embed
+        x = torch.cat((cls, rearrange(patches, "(b s) t c -> b (s t) c", b=batch)), dim=1)
+        for block in model.blocks:
+            x = divided_block(block, x, frames)
+        return model.head(model.norm(x)[:, 0])  # type: ignore[no-any-return]
+
+
+def divided_block(block: Any, x: Tensor, frames: int) -> Tensor:
+    """Apply a block to (B, 1 + S * T, C): the class token, then every place's tokens of all frames."""
+    batch = x.shape[0]
+
+    # Time: every place is a sequence of its frames; the class token is left out.
+    patches = rearrange(x[:, 1:], "b (s t) c -> (b s) t c", t=frames)
+    patches = block.temporal_fc(attend(block.temporal_attn, block.temporal_norm1(patches)))
+    patches = x[:, 1:] + rearrange(patches, "(b s) t c -> b (s t) c", b=batch)
+
+    # Space: every frame is a sequence of its places, with the class token in front of each.
+    cls = x[:, :1]
+    every_cls = repeat(cls, "b 1 c -> (b t) 1 c", t=frames)
+    by_frame = torch.cat((every_cls, rearrange(patches, "b (s t) c -> (b t) s c", t=frames)), dim=1)
+    by_frame = attend(block.attn, block.norm1(by_frame))
+    cls_out = rearrange(by_frame[:, :1], "(b t) 1 c -> b t c", b=batch).mean(dim=1, keepdim=True)
+    patches_out = rearrange(by_frame[:, 1:], "(b t) s c -> b (s t) c", b=batch)
+    x = torch.cat((cls + cls_out, patches + patches_out), dim=1)
+
+    return x + block.mlp.fc2(F.gelu(block.mlp.fc1(block.norm2(x))))  # type: ignore[no-any-return]
+
+
+def attend(attention: Any, x: Tensor) -> Tensor:
+    """Apply multi-head self-attention to (R, L, C)."""
+    q, k, v = rearrange(attention.qkv(x), "r l (three h d) -> three r h l d", three=3, h=attention.num_heads)
+    weights = torch.softmax(q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5, dim=-1)
+    return attention.proj(rearrange(weights @ v, "r h l d -> r l (h d)"))  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""The machine's own matrix-product rate on a model's shapes: the limit that a model's speed is held against.
+"""The machine's own matrix-product rate on a model's shapes: the limit that a model's speed is compared with.
 
 The linear layers of a model are nearly all of its arithmetic. Their products alone, on random matrices of the same
 shapes, with nothing between them, are as fast as this machine does that arithmetic with torch's kernels. Where torch
@@ -8,7 +8,7 @@ has two, one for weights as they are stored and one for weights rearranged in ad
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ Shape = tuple[int, int, int]
 
 
 class _LinearShapes(TorchFunctionMode):
-    """Writes down the shape of every linear layer's product."""
+    """Counts the shape of every linear layer's product."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,53 +37,51 @@ class _LinearShapes(TorchFunctionMode):
 
 
 def linear_shapes(run: Callable[[], Any]) -> Counter[Shape]:
-    """How often each product occurs in ``run``, which is called once: as the device really does them, a large batch in
-    several passes where the model chooses so."""
+    """Count each product in ``run``, which is called once: as the device really does them, a large batch in several
+    passes where the model chooses so."""
     with _LinearShapes() as shapes:
         run()
     return shapes.counts
 
 
 def product_calls(
-    shapes: Sequence[Shape], device: torch.device, precision: str = "fp32", training: bool = False
-) -> list[list[Callable[[], Any]]]:
-    """For each shape the functions that multiply random matrices of it, one for each kernel that torch has for that.
+    shapes: Collection[Shape], device: torch.device, bf16: bool = False, training: bool = False
+) -> dict[tuple[Shape, str], Callable[[], Any]]:
+    """Make functions that multiply random matrices of the shapes, one for each kernel that torch has for them.
 
     The inputs of all of them are cut from one piece of memory: at a large batch each is hundreds of megabytes.
 
     Args:
+        shapes: of the products.
+        device: where they run.
+        bf16: multiply bfloat16 instead of float32.
         training: also the two products of the backward pass, for the input's and the weight's gradient.
+
+    Returns:
+        By (shape, name of the kernel).
     """
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    largest = max((rows * inner for rows, inner, _ in shapes), default=0)
-    numbers = torch.randn(largest, device=device).to(dtype)
-    return [_product_calls_of(numbers, shape, training) for shape in shapes]
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    numbers = torch.randn(max((rows * inner for rows, inner, _ in shapes), default=0), device=device).to(dtype)
+    calls: dict[tuple[Shape, str], Callable[[], Any]] = {}
+    for shape in shapes:
+        rows, inner, outer = shape
+        x = numbers[: rows * inner].view(rows, inner)
+        weight = torch.randn(outer, inner, device=device, dtype=dtype)
+        bias = torch.zeros(outer, device=device, dtype=dtype)
+        calls[shape, "stored"] = _without_gradients(_multiply_and_back if training else F.linear, x, weight, bias)
+        if device.type == "cpu" and can_pack(dtype) and not training:
+            calls[shape, "rearranged"] = _without_gradients(multiply, x, rearrange(weight), bias)
+    return calls
 
 
-def _product_calls_of(numbers: Tensor, shape: Shape, training: bool) -> list[Callable[[], Any]]:
-    rows, inner, outer = shape
-    device, dtype = numbers.device, numbers.dtype
-    x = numbers[: rows * inner].view(rows, inner)
-    weight = torch.randn(outer, inner, device=device, dtype=dtype)
-    bias = torch.zeros(outer, device=device, dtype=dtype)
-
-    def forward() -> Tensor:
+def _without_gradients(function: Callable[..., Any], *tensors: Tensor) -> Callable[[], Any]:
+    def call() -> Any:
         with torch.inference_mode():
-            return F.linear(x, weight, bias)
+            return function(*tensors)
 
-    def forward_and_backward() -> tuple[Tensor, Tensor]:
-        with torch.inference_mode():
-            y = F.linear(x, weight, bias)
-            return y @ weight, y.t() @ x
+    return call
 
-    if training:
-        return [forward_and_backward]
-    if device.type != "cpu" or not can_pack(dtype):
-        return [forward]
-    rearranged = rearrange(weight)
 
-    def forward_rearranged() -> Tensor:
-        with torch.inference_mode():
-            return multiply(x, rearranged, bias)
-
-    return [forward, forward_rearranged]
+def _multiply_and_back(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    y = F.linear(x, weight, bias)
+    return y @ weight, y.t() @ x

@@ -19,6 +19,7 @@ from stvideo.reduction.budget import draw_budgets, set_budget, training_budgets
 from stvideo.runtime.run_folder import versions
 from stvideo.runtime.sharding import shard_copy, share_weights
 from stvideo.settings.config import Config, DataConfig, ModelConfig, to_dict
+from stvideo.settings.model_arguments import model_arguments
 from stvideo.training.distill import TrainingLoss, check_teacher
 from stvideo.training.ema import WeightAverage
 from stvideo.weights.factory import create_model, load_model
@@ -112,29 +113,6 @@ class Networks:
         trial = to_meta(self.model)
         costs = [count_macs(set_budget(trial, budget), self.clip_shape).total for budget in budgets]
         return f", trained for every budget from {min(costs):.4g} to {max(costs):.4g}"
-
-
-def model_arguments(model: ModelConfig, data: DataConfig) -> dict[str, Any]:
-    """The arguments of `create_model` that a configuration stands for.
-
-    Raises:
-        StvideoError: ``model.args`` holds what has a setting of its own.
-    """
-    arguments: dict[str, Any] = dict(
-        num_classes=model.num_classes,
-        num_frames=data.num_frames,
-        img_size=data.img_size,
-        attention=model.attention,
-        reduction=model.reduction,
-        drop_path_rate=model.drop_path_rate,
-        drop_rate=model.drop_rate,
-        weight_init=model.weight_init,
-    )
-    for key in model.args:
-        if key in arguments:
-            section = "data" if key in ("num_frames", "img_size") else "model"
-            raise StvideoError(f"model.args.{key}: this setting has a place of its own, {section}.{key}")
-    return arguments | model.args
 
 
 def build_model(model: ModelConfig, data: DataConfig, num_classes: int) -> Backbone:

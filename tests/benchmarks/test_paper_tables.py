@@ -6,16 +6,15 @@ import json
 import re
 
 import pytest
-import torch
 
 from stvideo import StvideoError
 from stvideo.benchmark import main
-from stvideo.benchmarks.paper_tables import NOT_HERE, PaperTableSettings, choose_tables, count_row, judge, measure_row
+from stvideo.benchmarks.paper_tables import NOT_HERE, choose_tables, count_row, judge
 from stvideo.benchmarks.published import PublishedRow as Row
 from stvideo.benchmarks.published import load_tables
 from stvideo.benchmarks.report import Column, Report, Section
 
-BLOCKS = {block.key: block for block in PUBLISHED}
+TABLES = {table.key: table for table in load_tables()}
 
 # How far a count may lie from the published figure, upwards and (where keys are projected once) downwards.
 TOLERANCES = {
@@ -33,7 +32,7 @@ TOLERANCES = {
 @pytest.mark.parametrize("key", TOLERANCES)
 def test_every_row_counts_as_published(key):
     above, below = TOLERANCES[key]
-    for row in BLOCKS[key].rows:
+    for row in TABLES[key].rows:
         result = count_row(row)
         counted = result["counted_gmacs"]
         assert counted, f"{row.label}: {result['agreement']}"
@@ -48,20 +47,20 @@ def test_every_row_counts_as_published(key):
 
 @pytest.mark.parametrize(("letter", "parameters"), [("S", 49_625_518), ("B", 87_812_336)])
 def test_the_recovery_network_has_the_published_parameters(letter, parameters):
-    row = next(row for row in BLOCKS["stvitr"].rows if row.label == f"STViT-R-Swin-{letter}")
+    row = next(row for row in TABLES["stvitr"].rows if row.label == f"STViT-R-Swin-{letter}")
     assert count_row(row)["parameters"] == parameters == int(row.parameters)
 
 
 def test_published_data_is_consistent():
-    for block in PUBLISHED:
-        labels = [row.label for row in block.rows]
+    for table in TABLES.values():
+        labels = [row.label for row in table.rows]
         assert len(set(labels)) == len(labels)
-        for row in block.rows:
+        for row in table.rows:
             assert row.dense is None or row.dense in labels
             assert row.speedup is None or (row.dense and float(row.speedup) > 1)
             assert row.gmacs is None or float(row.gmacs) > 0
-            assert row.model is None or block.key != "others"
-    assert {key: len(block.rows) for key, block in BLOCKS.items() if key != "others"} == {
+            assert row.model is None or table.key != "others"
+    assert {key: len(table.rows) for key, table in TABLES.items() if key != "others"} == {
         "deit": 17, "swin": 15, "stvitr": 4, "dense-prediction": 8, "evit": 18, "lvvit": 10, "timesformer": 12,
         "video-swin": 5,
     }  # fmt: skip
@@ -97,7 +96,7 @@ def test_tables_in_every_format(tmp_path, capsys):
     shown = capsys.readouterr().out
     folder = tmp_path / "tables"
     assert (folder / "paper-tables.txt").read_text() in shown
-    labels = [row.label for key in ("stvitr", "others") for row in BLOCKS[key].rows]
+    labels = [row.label for key in ("stvitr", "others") for row in TABLES[key].rows]
 
     rows = list(csv.DictReader(io.StringIO((folder / "paper-tables.csv").read_text())))
     assert [row["row"] for row in rows] == labels
@@ -128,23 +127,8 @@ def test_text_columns_stand_under_their_titles():
     ]  # fmt: skip
 
 
-def test_measuring_fills_in_ratios_over_the_dense_row():
-    small = dict(embed_dim=32, depth=2, num_heads=2, img_size=32, num_classes=3)
-    rows = [
-        Row("dense", "deit_tiny_patch16_224", small, size=(1, 32, 32)),
-        Row("half", "evit_deit_tiny_patch16_224", {**small, "keep_rate": 0.5}, size=(1, 32, 32), dense="dense"),
-        Row("absent", "no_such_model", dense="dense"),
-    ]
-    results = [count_row(row) for row in rows]
-    measure_block(Block("b", "B", "", rows), results, paper_tables.Settings(rounds=2), torch.device("cpu"))
-    speedup = results[1]["measured_speedup"]
-    assert 0 < speedup["low"] <= speedup["median"] <= speedup["high"]
-    assert "measured_speedup" not in results[0] or results[0]["measured_speedup"] is None
-    assert results[2].get("measured_speedup") is None
-
-
 def test_rows_are_chosen_by_name():
-    assert [block.key for block in choose_blocks("evit, deit")] == ["deit", "evit"]
-    assert len(choose_blocks("all")) == len(PUBLISHED)
+    assert [table.key for table in choose_tables("evit, deit")] == ["deit", "evit"]
+    assert len(choose_tables("all")) == len(TABLES)
     with pytest.raises(StvideoError, match=r"rows=evti: no such table \(did you mean 'evit'\?\); there are: all, deit"):
-        choose_blocks("evti")
+        choose_tables("evti")
