@@ -25,7 +25,8 @@ from stvideo.benchmarks.timm_model import TimmModel
 from stvideo.core.errors import StvideoError, nearest
 from stvideo.models.base import Backbone
 from stvideo.models.registry import list_models, model_entry
-from stvideo.reduction.base import apply_reduction, list_reductions, reduction_options, remove_reduction
+from stvideo.reduction.apply import apply_reduction, reduction_options, remove_reduction
+from stvideo.reduction.base import list_reductions
 from stvideo.settings.config import load_config
 from stvideo.settings.model_arguments import model_arguments
 from stvideo.weights.factory import create_model, load_model
