@@ -46,5 +46,5 @@ class TimmModel(Backbone):
         )
         self.model = model
 
-    def forward(self, clip: Tensor, return_trace: bool = False) -> Any:
+    def forward(self, clip: Tensor, return_trace: bool = False, return_tokens: bool = False) -> Any:
         return self.model(clip.squeeze(2))
