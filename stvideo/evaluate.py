@@ -19,13 +19,12 @@ says which videos. Further settings:
     model.reduction.evit.keep_rate=0.5          evaluate with another reduction, without training
     model.reduction=null                        evaluate the dense model with the same weights
     output=FOLDER                               where the results go (default: the run folder): metrics.json,
-                                                predictions.csv, per_class.csv, per_class.txt, confusion.png,
-                                                worst_classes.png
+                                                predictions.csv, per_class.csv, confusion.png, worst_classes.png
 
     sweep=OPTION:VALUE,VALUE,...                measure at several budgets: keep_rate:0.9,0.7 (evit, random),
                                                 grid:8x4x4,8x2x2 (stgm; Tx4x4: one slot per frame); a dense checkpoint
                                                 gets EViT for a keep_rate and an STGM for a grid. Every video is decoded
-                                                once for all of them. Writes sweep.png, sweep.csv, sweep.json and
+                                                once for all of them. Writes sweep.png, sweep.json and
                                                 predictions/ into RUN/sweep or output=
     evaluate.control=true                       a sweep also keeps random tokens at the cost of every reduced model
 """
@@ -36,7 +35,6 @@ from pathlib import Path
 from typing import Any
 
 from stvideo.core.errors import StvideoError
-from stvideo.core.files import exists
 from stvideo.core.macs import count_macs
 from stvideo.core.out_of_memory import explained
 from stvideo.data.clips.protocols import protocol_table
@@ -47,7 +45,6 @@ from stvideo.runtime.processes import start_accelerator
 from stvideo.runtime.run_folder import prepare_output
 from stvideo.settings import cli, memory_advice
 from stvideo.settings.checks import check_config
-from stvideo.settings.config import Config
 from stvideo.weights.restore import Restored, restore, run_folder_of
 
 CONFIG_SUFFIXES = (".yaml", ".yml")
@@ -55,28 +52,32 @@ HELP = (__doc__ or "").replace("{protocols}", "\n".join(" " * 8 + line for line 
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command. Returns its exit status."""
+    """Run the command. Returns its exit status."""
     positional, overrides = cli.split_arguments(argv, HELP)
     configs = [text for text in positional if text.endswith(CONFIG_SUFFIXES)]
     if len(configs) > 1:
         raise StvideoError(f"python -m stvideo.evaluate takes at most one configuration file, got {' '.join(configs)}")
     config_path = configs[0] if configs else None
-    checkpoints, overrides = split_checkpoints([text for text in positional if text not in configs], overrides)
+    checkpoints = [text for text in positional if text not in configs]
+    if checkpoints and any(text.startswith("checkpoint=") for text in overrides):
+        raise StvideoError(f"checkpoints are given twice: {' '.join(checkpoints)} and checkpoint=")
     restored = [restore(config_path, [*overrides, f"checkpoint={checkpoint}"]) for checkpoint in checkpoints] or [
         restore(config_path, overrides)  # the configuration names one, or nobody does
     ]
     for each in restored:
         check_config(each.config)
+    is_sweep = len(restored) > 1 or bool(restored[0].config.sweep)
+    output = output_folder(restored, overrides, is_sweep)
     with explained(*memory_advice.for_evaluation(restored[0].config)):
-        if len(restored) > 1 or restored[0].config.sweep:
-            sweep(restored, output_of_sweep(restored, overrides))
+        if is_sweep:
+            sweep(restored, output)
         else:
-            evaluate(restored[0], overrides)
+            evaluate(restored[0], output)
     return 0
 
 
-def evaluate(restored: Restored, overrides: list[str]) -> dict[str, Any]:
-    """Measure a restored checkpoint on ``data.val`` and write what was found.
+def evaluate(restored: Restored, output: Path) -> dict[str, Any]:
+    """Measure a restored checkpoint on ``data.val`` and write the results into ``output``.
 
     Returns:
         What metrics.json holds (on the first process; elsewhere an empty dictionary).
@@ -85,7 +86,6 @@ def evaluate(restored: Restored, overrides: list[str]) -> dict[str, Any]:
         StvideoError: wrong settings, classes that are not the checkpoint's, an unreadable video.
     """
     config = restored.config
-    output = output_folder(config, overrides)
     prepare_output(output)
     accelerator = start_accelerator(
         precision=config.train.precision, timeout_minutes=config.train.process_timeout_minutes
@@ -95,54 +95,30 @@ def evaluate(restored: Restored, overrides: list[str]) -> dict[str, Any]:
     gmacs = count_macs(restored.model, videos.clip_shape).total
     if accelerator.is_main_process:
         print(*restored.notes, sep="\n", flush=True)
-    outcome = videos.evaluate([restored.model.to(accelerator.device)])[0]
+    outcome = videos.evaluate([restored.model.to(accelerator.device)])
     metrics: dict[str, Any] = {}
-    if accelerator.is_main_process:
+    if outcome is not None and accelerator.is_main_process:
         metrics = describe(restored, videos, outcome, gmacs)
-        files = write_results(output, restored, videos, outcome, metrics)
+        files = write_results(output, restored, videos, outcome.predictions[0], metrics)
         print(one_line(metrics), flush=True)
         print(f"written: {', '.join(map(str, files))}", flush=True)
     accelerator.end_training()
     return metrics
 
 
-def split_checkpoints(positional: list[str], overrides: list[str]) -> tuple[list[str], list[str]]:
-    """The checkpoints of the command line (positional, ``checkpoint=A`` or ``checkpoint=[A,B]``), and the rest of it.
+def output_folder(restored: list[Restored], overrides: list[str], is_sweep: bool) -> Path:
+    """Choose ``output=`` of the command line, else the run folder of the only checkpoint, else the configured output.
 
     Raises:
-        StvideoError: checkpoints in both ways.
+        StvideoError: several checkpoints without ``output=``.
     """
-    given = [text.split("=", 1)[1] for text in overrides if text.startswith("checkpoint=")]
-    others = [text for text in overrides if not text.startswith("checkpoint=")]
-    if given and positional:
-        raise StvideoError(
-            f"checkpoints are given twice: {' '.join(positional)} and checkpoint={given[-1]}; a configuration file "
-            f"ends in {' or '.join(CONFIG_SUFFIXES)}"
-        )
-    if not given:
-        return positional, others
-    text = given[-1]
-    several = [text] if exists(text) else [part.strip() for part in text.strip("[]").split(",")]
-    return [part for part in several if part], others
-
-
-def output_folder(config: Config, overrides: list[str]) -> Path:
-    """``output=`` of the command line, else the run folder that holds the checkpoint, else the configured output."""
-    given = any(text.startswith("output=") for text in overrides)
-    run = None if given else run_folder_of(Path(config.checkpoint or ""))
-    return run or Path(config.output)
-
-
-def output_of_sweep(restored: list[Restored], overrides: list[str]) -> Path:
-    """``output=`` of the command line, else the folder ``sweep`` of the only run.
-
-    Raises:
-        StvideoError: several runs, and nobody says where to.
-    """
-    if len(restored) > 1 and not any(text.startswith("output=") for text in overrides):
+    config = restored[0].config
+    if any(text.startswith("output=") for text in overrides):
+        return Path(config.output)
+    if len(restored) > 1:
         raise StvideoError("output= is missing: several checkpoints are measured; name the folder for their results")
-    output = output_folder(restored[0].config, overrides)
-    return output if any(text.startswith("output=") for text in overrides) else output / "sweep"
+    folder = run_folder_of(Path(config.checkpoint or "")) or Path(config.output)
+    return folder / "sweep" if is_sweep else folder
 
 
 if __name__ == "__main__":

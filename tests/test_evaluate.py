@@ -116,9 +116,6 @@ def test_tables_of_the_classes_are_those_of_counting(run, tmp_path):
         if wrong:
             assert int(line["so_many_times"]) == max(wrong.count(guess) for guess in wrong)
             assert wrong.count(line["most_often_taken_for"]) == int(line["so_many_times"])
-    text = (tmp_path / "per_class.txt").read_text().splitlines()
-    shares = [float(line.split()[3]) for line in text[1:]]
-    assert shares == sorted(shares) and len(text) == 1 + len(CLASSES)
 
 
 def test_two_processes_equal_one(run, tmp_path):

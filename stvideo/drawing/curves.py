@@ -1,4 +1,4 @@
-"""Accuracy against cost: lines through measurements, from plain numbers."""
+"""Plots of accuracy against cost: lines through measurements, from plain numbers."""
 
 from __future__ import annotations
 
@@ -18,9 +18,16 @@ MARKERS = "osD^vPX*"
 
 @dataclass(frozen=True)
 class Point:
-    """One measurement of a curve; ``interval`` is the confidence interval of its accuracy."""
+    """One measurement of a curve.
 
-    cost: float
+    Attributes:
+        costs: one for each panel; None where it was not measured.
+        accuracy: per cent.
+        label: text beside the mark.
+        interval: confidence interval of the accuracy.
+    """
+
+    costs: tuple[float | None, ...]
     accuracy: float
     label: str = ""
     interval: tuple[float, float] | None = None
@@ -28,69 +35,96 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """Measurements that belong together, such as one method at several keep rates, in the order of the method."""
+    """Measurements that belong together, such as one method at several keep rates, in the order of the method.
+
+    A curve of one point (such as the dense model) is a lone mark; ``control`` (random dropping at equal cost) is drawn
+    gray and dashed.
+    """
 
     name: str
     points: list[Point] = field(default_factory=list)
-    control: bool = False  # drawn gray and dashed, e.g. random dropping at equal cost
+    control: bool = False
 
 
 def plot_curves(
-    path: Path, curves: Sequence[Curve], cost: str = "GMACs per view", accuracy: str = "top-1 (%)", title: str = ""
+    path: Path,
+    curves: Sequence[Curve],
+    costs: Sequence[str] = ("GMACs per view",),
+    accuracy: str = "top-1 (%)",
+    title: str = "",
+    front: Sequence[bool] = (),
 ) -> None:
-    """Accuracy against cost, a line per curve, a label at every point.
+    """Draw accuracy against one or several costs side by side, a line per curve, a label at every point.
 
     Args:
-        curves: what was measured; a curve of one point (such as the dense model) is a lone mark.
-        cost, accuracy: what the axes say.
+        path: of the PNG.
+        curves: the measurements.
+        costs: labels of the x axes, as many as each point has costs.
+        accuracy: label of the y axis.
+        title: over the first panel.
+        front: for each panel whether more is better there (clips/s); where given, the Pareto front is drawn: a line
+            along the points that no other beats in both.
     """
-    plot_curve_panels(path, [(cost, curves)], accuracy, title)
-
-
-def plot_curve_panels(
-    path: Path, panels: Sequence[tuple[str, Sequence[Curve]]], accuracy: str = "top-1 (%)", title: str = ""
-) -> None:
-    """The same accuracies against several costs side by side, with one legend for all.
-
-    Args:
-        panels: what each x axis says, and the curves over it; the same curves in the same order in each.
-        accuracy: what the y axis says.
-    """
-    figure = new_figure(1.9 + 6.3 * len(panels), 5.4)
-    several: Sequence[Axes] = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    for axes, (cost, curves) in zip(several, panels, strict=True):
+    figure = new_figure(1.9 + 6.3 * len(costs), 5.4)
+    panels: Sequence[Axes] = figure.subplots(1, len(costs), sharey=True, squeeze=False)[0]
+    for panel, (axes, cost) in enumerate(zip(panels, costs, strict=True)):
+        if front:
+            points = [point for curve in curves for point in curve.points]
+            _draw_front(axes, [(p.costs[panel], p.accuracy) for p in points], more_is_better=front[panel])
         for number, curve in enumerate(curves):
-            _draw(axes, curve, CONTROL_COLOR if curve.control else COLORS[number % len(COLORS)], number)
+            _draw(axes, curve, panel, CONTROL_COLOR if curve.control else COLORS[number % len(COLORS)], number)
         axes.set_xlabel(plain(cost, 60))
         axes.margins(0.13, 0.12)
         axes.grid(color="#e5e8ee", linewidth=0.8)
         axes.set_axisbelow(True)
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
-    several[0].set_ylabel(plain(accuracy, 60))
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel(plain(accuracy, 60))
     if title:
-        several[0].set_title(plain(title, 110), loc="left", fontsize=11)
-    if panels[0][1]:
-        handles, names = several[0].get_legend_handles_labels()
+        panels[0].set_title(plain(title, 110), loc="left", fontsize=11)
+    if curves:
+        handles, names = panels[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 3), frameon=False)
     save_figure(figure, path)
 
 
-def _draw(axes: Axes, curve: Curve, color: str, number: int) -> None:
-    x, y = [point.cost for point in curve.points], [point.accuracy for point in curve.points]
-    style = "--" if curve.control else "-"
-    marker = MARKERS[number % len(MARKERS)]
-    axes.plot(x, y, style, marker=marker, color=color, label=plain(curve.name, 60), linewidth=2, markersize=7)
-    for point in curve.points:
+def pareto_front(
+    points: Sequence[tuple[float | None, float]], more_is_better: bool = False
+) -> list[tuple[float, float]]:
+    """List the (cost, accuracy) that no other point beats in both, by rising cost (or falling speed)."""
+    known = [(cost, accuracy) for cost, accuracy in points if cost is not None]
+    front: list[tuple[float, float]] = []
+    for cost, accuracy in sorted(known, key=lambda point: (-point[0] if more_is_better else point[0], -point[1])):
+        if not front or accuracy > front[-1][1]:
+            front.append((cost, accuracy))
+    return front
+
+
+def _draw_front(axes: Axes, points: Sequence[tuple[float | None, float]], more_is_better: bool) -> None:
+    front = pareto_front(points, more_is_better)
+    x, y = [cost for cost, _ in front], [accuracy for _, accuracy in front]
+    axes.plot(x, y, color="#adb5bd", linewidth=1.4, linestyle=":", zorder=0.5, label="Pareto front")
+
+
+def _draw(axes: Axes, curve: Curve, panel: int, color: str, number: int) -> None:
+    points = [(cost, point) for point in curve.points if (cost := point.costs[panel]) is not None]
+    axes.plot(
+        [cost for cost, _ in points],
+        [point.accuracy for _, point in points],
+        "--" if curve.control else "-",
+        marker=MARKERS[number % len(MARKERS)],
+        color=color,
+        label=plain(curve.name, 60),
+        linewidth=2,
+        markersize=7,
+    )
+    for cost, point in points:
         if point.interval is not None:
-            low, high = point.interval
-            axes.vlines(point.cost, low, high, color=color, linewidth=1.2, alpha=0.45, zorder=1.0)
+            axes.vlines(cost, *point.interval, color=color, linewidth=1.2, alpha=0.45, zorder=1.0)
         if point.label:
-            below = curve.control
             axes.annotate(
                 plain(point.label, 24),
-                (point.cost, point.accuracy),
-                (0, -16 if below else 9),
+                (cost, point.accuracy),
+                (0, -16 if curve.control else 9),
                 textcoords="offset points",
                 fontsize=9,
                 color=color,

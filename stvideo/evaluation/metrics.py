@@ -18,21 +18,20 @@ class Predictions:
         index: (V,) int64 video ids.
         truth: (V,) int64 class ids.
         scores: (V, K) float32 class probabilities of each video, from the average over its views.
-        views: views per video that the average is over.
     """
 
     index: NDArray[np.int64]
     truth: NDArray[np.int64]
     scores: NDArray[np.float32]
-    views: int
 
     def top_k(self, k: int) -> NDArray[np.int64]:
-        """(V, k) class ids, the best first; equal scores in the order of the class ids."""
+        """(V, min(k, K)) class ids, the best first; equal scores in the order of the class ids."""
         return np.argsort(-self.scores, axis=1, kind="stable")[:, :k]
 
     def hits(self, k: int = 1) -> NDArray[np.bool_]:
         """(V,) whether the true class is among the ``k`` best."""
-        return (self.top_k(k) == self.truth[:, None]).any(axis=1)  # type: ignore[no-any-return]
+        hits: NDArray[np.bool_] = (self.top_k(k) == self.truth[:, None]).any(axis=1)
+        return hits
 
     def accuracy(self, k: int = 1) -> float:
         """Share of the videos whose true class is among the ``k`` best, in per cent."""
@@ -40,7 +39,7 @@ class Predictions:
 
     def metrics(self) -> dict[str, float]:
         """Top-1 and top-5 in per cent; below five classes "top5" counts all of them, and is 100."""
-        return {"top1": self.accuracy(1), "top5": self.accuracy(min(5, self.scores.shape[1]))}
+        return {"top1": self.accuracy(1), "top5": self.accuracy(5)}
 
 
 def merge_views(
@@ -85,4 +84,4 @@ def merge_views(
     if average == "logits":
         mean = np.exp(mean - mean.max(axis=1, keepdims=True))
         mean /= mean.sum(axis=1, keepdims=True)
-    return Predictions(index=videos, truth=truth[first], scores=mean.astype(np.float32), views=num_views)
+    return Predictions(index=videos, truth=truth[first], scores=mean.astype(np.float32))

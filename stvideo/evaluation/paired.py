@@ -1,4 +1,4 @@
-"""Is one result better than another on the same videos? Paired statistics of right and wrong answers."""
+"""Paired statistics of right and wrong answers: is one result better than another on the same videos?"""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-DRAWS = 10_000
+BLOCKS, DRAWS = 10, 1000  # of the bootstrap: 10,000 draws, in blocks for the sake of memory
 LEVEL = 0.95
 Z = 1.959964  # standard normal quantile of a two-sided 95 % interval
 
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """A minus B, in points (per cent of the videos).
+    """The accuracy of A minus that of B, in points (per cent of the videos).
 
     Attributes:
-        difference: accuracy of A minus accuracy of B.
-        low, high: its 95 % confidence interval, from a bootstrap over videos.
-        only_a, only_b: videos that A alone, and B alone, got right.
-        p_value: of McNemar's exact test that neither is better (two-sided).
+        difference: accuracy of A minus accuracy of B, each the mean over its seeds.
+        low, high: its 95 % confidence interval, from a bootstrap over videos and seeds together.
+        only_a, only_b: videos that A alone, and B alone, got right; counted over all seeds.
+        p_value: of McNemar's exact test that neither is better (two-sided); None with several seeds, whose answers to
+            one video are not independent.
         videos: how many both were asked.
     """
 
@@ -30,7 +31,7 @@ class PairedDifference:
     high: float
     only_a: int
     only_b: int
-    p_value: float
+    p_value: float | None
     videos: int
 
     def in_words(self) -> str:
@@ -39,34 +40,50 @@ class PairedDifference:
 
 
 def paired_difference(a: NDArray[np.bool_], b: NDArray[np.bool_], seed: int = 0) -> PairedDifference:
-    """How much more often ``a`` is right than ``b``, video by video.
-
-    A bootstrap draws as many videos with replacement. Only three things can come out for a video (A alone right, B
-    alone, or no difference), so a draw of all videos is one draw from a multinomial distribution: exact and fast.
+    """Compare the answers of A and B video by video, and where there are several runs of each, seed by seed.
 
     Args:
-        a, b: (V,) whether each video was recognised; the same videos in the same order.
-        seed: of the draws.
+        a, b: (V,) or (S, V) whether each video was recognised, by the run of each seed; the same videos and seeds in
+            the same order.
+        seed: of the bootstrap.
     """
-    videos = len(a)
+    a, b = np.atleast_2d(a), np.atleast_2d(b)
     only_a, only_b = int((a & ~b).sum()), int((~a & b).sum())
-    shares = np.array([only_a, only_b, videos - only_a - only_b]) / videos
-    counts = np.random.default_rng(seed).multinomial(videos, shares, size=DRAWS)
-    differences = 100.0 * (counts[:, 0] - counts[:, 1]) / videos
-    low, high = np.quantile(differences, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    points = 100.0 * (a.astype(np.int8) - b.astype(np.int8))
+    low, high = mean_interval(points, seed)
     return PairedDifference(
-        difference=100.0 * (only_a - only_b) / videos,
-        low=float(low),
-        high=float(high),
+        difference=float(points.mean()),
+        low=low,
+        high=high,
         only_a=only_a,
         only_b=only_b,
-        p_value=mcnemar(only_a, only_b),
-        videos=videos,
+        p_value=mcnemar(only_a, only_b) if len(a) == 1 else None,
+        videos=a.shape[1],
     )
 
 
+def mean_interval(values: NDArray[np.floating], seed: int = 0) -> tuple[float, float]:
+    """95 % interval of the mean of (S, V) values, from a bootstrap that draws seeds and videos with replacement.
+
+    Each draw takes S of the seeds and V of the videos, and averages the values where they cross (Owen, "The pigeonhole
+    bootstrap", 2007); with one seed this is the bootstrap over videos. Videos with the same column of values are
+    exchangeable, so how often each such column is drawn follows a multinomial distribution: exact and fast. Two or
+    three seeds say little about how far seeds lie apart; the interval is then rather too narrow.
+    """
+    seeds, videos = values.shape
+    columns, counts = np.unique(values, axis=1, return_counts=True)
+    generator = np.random.default_rng(seed)
+    means = []
+    for _ in range(BLOCKS):
+        of_seeds = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=DRAWS)
+        of_columns = generator.multinomial(videos, counts / videos, size=DRAWS)
+        means.append(((of_seeds @ columns) * of_columns).sum(axis=1) / (seeds * videos))
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
 def mcnemar(only_a: int, only_b: int) -> float:
-    """McNemar's exact test, two-sided: how likely so uneven a split of the videos on which A and B differ is.
+    """Test exactly, two-sided, how likely so uneven a split of the videos on which A and B differ is (McNemar).
 
     Twice the lower tail of a binomial distribution with probability one half, at most 1.
     """

@@ -1,49 +1,58 @@
-"""What an evaluation leaves behind: one line, metrics.json, predictions.csv, and a table of the classes."""
+"""What an evaluation leaves behind: one line, metrics.json, predictions.csv, a table of the classes, and pictures."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from stvideo.core.errors import StvideoError
 from stvideo.core.files import write_atomically
-from stvideo.drawing.confusion import class_accuracy, confusion_matrix
+from stvideo.data.video.decode import UnreadableVideo, open_video
+from stvideo.drawing.confusion import class_accuracy, confusion_matrix, plot_confusion, plot_videos, telling_videos
 from stvideo.evaluation.metrics import Predictions
-from stvideo.evaluation.pictures import write_evaluation_pictures
-from stvideo.evaluation.runner import Evaluation
-from stvideo.evaluation.video_set import VideoSet
+from stvideo.evaluation.video_set import Evaluation, VideoSet
 from stvideo.weights.restore import Restored
 
+FRAME_SIDE = 240  # pixels of the shorter side of the frames in worst_classes.png
 
-def describe(restored: Restored, videos: VideoSet, outcome: Evaluation, gmacs: float) -> dict[str, Any]:
-    """What metrics.json says: the scores, and everything needed to compare them."""
-    predictions = outcome.predictions
-    assert predictions is not None
-    config, protocol = restored.config, videos.protocol
-    evaluated, expected = len(predictions.index), videos.dataset.listed
-    of_all = max(videos.official or 0, expected)
-    metrics = predictions.metrics()
+
+def set_facts(videos: VideoSet, outcome: Evaluation) -> dict[str, Any]:
+    """Describe the videos and how they were measured: what any accuracy needs beside it."""
+    config, protocol = videos.config, videos.protocol
     return {
-        **metrics,
-        "top1_missing_as_wrong": metrics["top1"] * evaluated / of_all,
-        "classes": predictions.scores.shape[1],
         "protocol": protocol.name,
         "protocol_source": protocol.source,
         "views": protocol.views,
-        **videos.dataset.reading.preprocessing.to_dict(),
         "averaging": f"{config.evaluate.average}, per video",
-        "evaluated": evaluated,
-        "expected": expected,
+        "expected": videos.dataset.listed,
         "official": videos.official,
         "unreadable": [
             {"video": str(videos.dataset.path(video)), "reason": reason}
             for video, reason in sorted(outcome.unreadable.items())
         ],
+        "precision": config.train.precision,
+        "processes": videos.accelerator.num_processes,
+    }
+
+
+def describe(restored: Restored, videos: VideoSet, outcome: Evaluation, gmacs: float) -> dict[str, Any]:
+    """Fill metrics.json: the scores, and everything needed to compare them."""
+    predictions, facts = outcome.predictions[0], set_facts(videos, outcome)
+    metrics, evaluated = predictions.metrics(), len(predictions.index)
+    of_all = max(videos.official or 0, facts["expected"])
+    return {
+        **metrics,
+        "top1_missing_as_wrong": metrics["top1"] * evaluated / of_all,
+        "classes": predictions.scores.shape[1],
+        **facts,
+        **videos.dataset.reading.preprocessing.to_dict(),
+        "evaluated": evaluated,
         "gmacs_per_view": gmacs,
         "parameters": sum(p.numel() for p in restored.model.parameters()),
         "clips_per_second": outcome.clips_per_second,
@@ -52,13 +61,11 @@ def describe(restored: Restored, videos: VideoSet, outcome: Evaluation, gmacs: f
         "reduction": restored.reduction,
         "checkpoint": str(restored.path),
         "step": restored.metadata.get("step"),
-        "precision": config.train.precision,
-        "processes": videos.accelerator.num_processes,
     }
 
 
 def one_line(metrics: dict[str, Any]) -> str:
-    """The result as one line, with what a number needs beside it."""
+    """Write the result as one line, with what a number needs beside it."""
     capped = "" if metrics["classes"] >= 5 else f" (there are only {metrics['classes']} classes)"
     named = "" if metrics["protocol"] == metrics["views"] else f"{metrics['protocol']}: "
     average = metrics["averaging"].split(",")[0]
@@ -85,38 +92,25 @@ def videos_in_words(metrics: dict[str, Any]) -> str:
 
 
 def write_results(
-    output: Path, restored: Restored, videos: VideoSet, outcome: Evaluation, metrics: dict[str, Any]
+    output: Path, restored: Restored, videos: VideoSet, predictions: Predictions, metrics: dict[str, Any]
 ) -> list[Path]:
     """Write every file of an evaluation into ``output``; returns them.
 
     Raises:
         StvideoError: one cannot be written.
     """
-    predictions, classes = outcome.predictions, restored.classes
-    assert predictions is not None
-    metrics_json, predictions_csv = output / "metrics.json", output / "predictions.csv"
-    try:
-        write_atomically(metrics_json, json.dumps(metrics, indent=2) + "\n")
-        write_predictions(predictions_csv, predictions, classes, videos)
-        tables = write_class_tables(output, predictions, classes)
-    except OSError as error:
-        raise StvideoError(f"{output}: cannot be written: {error.strerror or error}") from None
-    pictures = write_evaluation_pictures(
-        output,
-        predictions.scores,
-        predictions.truth,
-        classes,
-        path_of=lambda row: videos.dataset.path(int(predictions.index[row])),
-        title="/".join(restored.path.parts[-3:]),
-    )
-    return [metrics_json, predictions_csv, *tables, *pictures]
+    files = [output / name for name in ("metrics.json", "predictions.csv", "per_class.csv")]
+    write_atomically(files[0], json.dumps(metrics, indent=2) + "\n")
+    write_predictions(files[1], predictions, restored.classes, videos)
+    write_csv(files[2], class_rows(predictions, restored.classes))
+    title = "/".join(restored.path.parts[-3:])
+    return files + write_pictures(output, predictions, restored.classes, videos.dataset.path, title)
 
 
 def write_predictions(path: Path, predictions: Predictions, classes: list[str], videos: VideoSet) -> None:
-    """One line per video: its number, path, true class, and the five best classes with their scores."""
-    count = min(5, predictions.scores.shape[1])
-    best = predictions.top_k(count)
-    ranks = range(1, count + 1)
+    """Write one line per video: its number, path, true class, and the five best classes with their scores."""
+    best = predictions.top_k(5)
+    ranks = range(1, best.shape[1] + 1)
     rows: list[list[Any]] = [["index", "video", "truth", *(f"top{k}" for k in ranks), *(f"score{k}" for k in ranks)]]
     for row, (index, truth) in enumerate(zip(predictions.index, predictions.truth, strict=True)):
         names = [classes[k] for k in best[row]]
@@ -126,35 +120,62 @@ def write_predictions(path: Path, predictions: Predictions, classes: list[str], 
     write_csv(path, rows)
 
 
-def write_class_tables(output: Path, predictions: Predictions, classes: list[str]) -> list[Path]:
-    """per_class.csv in the order of the classes, and per_class.txt with the worst first."""
+def class_rows(predictions: Predictions, classes: list[str]) -> list[list[Any]]:
+    """List for every class how often it was recognised, and what it was most often taken for; the first row names."""
     matrix = confusion_matrix(predictions.truth, predictions.top_k(1)[:, 0], len(classes))
-    top1, totals = class_accuracy(matrix), matrix.sum(axis=1)
-    in_top5 = np.bincount(predictions.truth[predictions.hits(min(5, len(classes)))], minlength=len(classes))
-    mistakes = matrix.copy()
-    np.fill_diagonal(mistakes, 0)
+    top1, totals, right = class_accuracy(matrix), matrix.sum(axis=1), np.diag(matrix)
+    in_top5 = np.bincount(predictions.truth[predictions.hits(5)], minlength=len(classes))
+    mistakes = matrix - np.diag(right)
+    often = mistakes.argmax(axis=1)
     rows: list[list[Any]] = []
     for number, name in enumerate(classes):
-        total, often = int(totals[number]), int(mistakes[number].argmax())
-        confused = [classes[often], int(mistakes[number, often])] if mistakes[number, often] else ["", 0]
+        total, times = totals[number], mistakes[number, often[number]]
         shares = [f"{100 * top1[number]:.2f}", f"{100 * in_top5[number] / total:.2f}"] if total else ["", ""]
-        rows.append([number, name, total, int(matrix[number, number]), *shares, *confused])
+        rows.append([number, name, total, right[number], *shares, classes[often[number]] if times else "", times])
     head = ["number", "class", "videos", "right", "top1", "top5", "most_often_taken_for", "so_many_times"]
-    as_csv, as_text = output / "per_class.csv", output / "per_class.txt"
-    write_csv(as_csv, [head, *rows])
-    worst_first = sorted(rows, key=lambda row: (not row[2], float(row[4] or 0), -row[2]))
-    width = max(len(name) for name in [*classes, "class"])
-    lines = [f"{'class':<{width}}  videos  right   top-1 %   top-5 %  most often taken for"]
-    lines += [
-        f"{name:<{width}}  {total:>6}  {right:>5}  {first or '-':>8}  {five or '-':>8}  "
-        + (f"{other} ({times})" if times else "-")
-        for _, name, total, right, first, five, other, times in worst_first
-    ]
-    write_atomically(as_text, "\n".join(line.rstrip() for line in lines) + "\n")
-    return [as_csv, as_text]
+    return [head, *rows]
 
 
-def write_csv(path: Path, rows: list[list[Any]]) -> None:
+def write_pictures(
+    output: Path, predictions: Predictions, classes: list[str], path_of: Callable[[int], Path], title: str
+) -> list[Path]:
+    """Write confusion.png and, if there are mistakes, worst_classes.png, which shows frames of ``path_of(video id)``.
+
+    Raises:
+        StvideoError: a file cannot be written.
+    """
+
+    confusion, worst = output / "confusion.png", output / "worst_classes.png"
+    truth, scores = predictions.truth, predictions.scores
+    plot_confusion(confusion, confusion_matrix(truth, predictions.top_k(1)[:, 0], len(classes)), classes, title)
+    chosen = telling_videos(scores, truth)
+    if not chosen:
+        worst.unlink(missing_ok=True)  # of an earlier, worse evaluation
+        return [confusion]
+    found = {row: _middle_frame(path_of(int(predictions.index[row]))) for rows in chosen.values() for row in rows}
+    frames = {row: frame for row, frame in found.items() if frame is not None}
+    plot_videos(worst, chosen, frames, scores, truth, classes, f"Worst classes: {title}")
+    return [confusion, worst]
+
+
+def _middle_frame(path: Path) -> NDArray[np.uint8] | None:
+    try:
+        with open_video(path) as video:
+            size = FRAME_SIDE if video.short_side > FRAME_SIDE else None
+            return video.read([video.num_frames // 2], size=size)[0].numpy()
+    except UnreadableVideo:
+        return None  # it has gone since
+
+
+def as_table(rows: Sequence[Sequence[str]]) -> str:
+    """Lay out rows of text as a Markdown table whose head is the first row; all columns but the first to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["| " + " | ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) + " |" for row in rows]
+    rule = "|".join(["", "-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:]), ""])
+    return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
     """Write a table, to a temporary name first."""
     text = io.StringIO(newline="")
     csv.writer(text).writerows(rows)

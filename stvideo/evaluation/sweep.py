@@ -1,52 +1,57 @@
 """Accuracy against cost: one checkpoint at several budgets, or several checkpoints, measured on the same videos.
 
 Beside every reduced model stands the control: the same weights with tokens kept at random at equal cost. Models that
-read videos alike are measured together, so that each video is decoded once for all of them and their speeds come
-from the same batches in turns.
+read videos alike are measured together, so that each video is decoded once for all of them; their speeds are measured
+in turns afterwards, on clips in memory.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Hashable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 
+from stvideo.benchmarks.timing import race_models
 from stvideo.core.errors import StvideoError
 from stvideo.core.files import write_atomically
 from stvideo.core.macs import count_macs
 from stvideo.core.messages import logger
 from stvideo.data.clips.preprocessing import Preprocessing
-from stvideo.drawing.curves import Curve, Point, plot_curve_panels
+from stvideo.drawing.curves import Curve, Point, plot_curves
+from stvideo.evaluation.metrics import Predictions
 from stvideo.evaluation.paired import accuracy_interval, paired_difference
-from stvideo.evaluation.report import write_csv, write_predictions
-from stvideo.evaluation.runner import Evaluation
+from stvideo.evaluation.report import as_table, set_facts, write_predictions
 from stvideo.evaluation.video_set import VideoSet
 from stvideo.models.base import Backbone
 from stvideo.reduction.apply import reduction_options, remove_reduction
-from stvideo.reduction.equal_cost import control as control_method
-from stvideo.reduction.equal_cost import control_of, twin_of
+from stvideo.reduction.equal_cost import control, control_of, twin_of
 from stvideo.reduction.sweep import at_budget, parse_sweep
 from stvideo.runtime.processes import start_accelerator
 from stvideo.runtime.run_folder import prepare_output
 from stvideo.settings.config import Config
 from stvideo.weights.restore import Restored
 
+SPEED_ROUNDS = 7  # of taking turns
+
 
 @dataclass
-class Entry:
-    """One model to measure.
+class Variant:
+    """One model of a sweep.
 
     Attributes:
         name: of its files, unique in the sweep.
-        curve: which line of the plot it is a point of.
-        label: what stands beside the point.
+        curve: the line of the plot that it is a point of.
+        label: text beside the point.
         run: the checkpoint that its weights are from.
-        control: the entry that keeps random tokens at its cost, if there is one.
+        control: name of the variant that keeps random tokens at its cost, if there is one.
+        gmacs: billions of multiply-accumulates per view.
+        clips_per_second: of this model alone, in batches of clips in memory; None where memory did not suffice.
     """
 
     name: str
@@ -54,13 +59,14 @@ class Entry:
     label: str
     run: Restored
     model: Backbone
-    gmacs: float = 0.0
     control: str | None = None
     is_control: bool = False
+    gmacs: float = 0.0
+    clips_per_second: float | None = None
 
 
 def sweep(runs: list[Restored], output: Path) -> list[dict[str, Any]]:
-    """Measure every run at every budget of ``sweep=``, and write sweep.png, sweep.csv, sweep.json and predictions/.
+    """Measure every run at every budget of ``sweep=``, and write sweep.png, sweep.json and predictions/.
 
     Returns:
         The points of sweep.json (on the first process; elsewhere an empty list).
@@ -73,80 +79,81 @@ def sweep(runs: list[Restored], output: Path) -> list[dict[str, Any]]:
     accelerator = start_accelerator(
         precision=config.train.precision, timeout_minutes=config.train.process_timeout_minutes
     )
-    entries = [entry for run in runs for entry in list_entries(run, runs, accelerator)]
-    groups: dict[Hashable, list[Entry]] = {}
-    for entry in entries:
-        groups.setdefault(reading_of(entry.run.config), []).append(entry)
+    variants = [variant for run in runs for variant in list_variants(run, runs, accelerator.device)]
+    groups: dict[Hashable, list[Variant]] = {}
+    for variant in variants:
+        groups.setdefault(reading_of(variant.run.config), []).append(variant)
     sets = {key: VideoSet(members[0].run.config, accelerator) for key, members in groups.items()}
     check_measured_alike(runs, list(sets.values()))
     for key, members in groups.items():
-        for entry in members:
-            entry.run.check_classes(sets[key].classes)
-            entry.gmacs = count_macs(entry.model, sets[key].clip_shape).total
-    if accelerator.is_main_process:
-        print(*(note for run in runs for note in run.notes), sep="\n", flush=True)
-    outcomes: dict[str, Evaluation] = {}
+        for variant in members:
+            variant.run.check_classes(sets[key].classes)
+            variant.gmacs = count_macs(variant.model, sets[key].clip_shape).total
+    accelerator.print(*(note for run in runs for note in run.notes), sep="\n", flush=True)
+    predictions: dict[str, Predictions] = {}
+    facts: dict[str, Any] = {}
     for key, members in groups.items():
-        if accelerator.is_main_process:
-            print(f"measuring {len(members)} models on {sets[key].dataset.expected} videos", flush=True)
-        measured = sets[key].evaluate([entry.model for entry in members])
-        outcomes |= {entry.name: outcome for entry, outcome in zip(members, measured, strict=True)}
+        accelerator.print(f"measuring {len(members)} models on {sets[key].dataset.expected} videos", flush=True)
+        outcome = sets[key].evaluate([variant.model for variant in members])
+        if outcome is None or not accelerator.is_main_process:
+            continue
+        predictions |= {v.name: p for v, p in zip(members, outcome.predictions, strict=True)}
+        facts = facts or set_facts(sets[key], outcome)
     points: list[dict[str, Any]] = []
     if accelerator.is_main_process:
-        points = [describe_point(entry, outcomes) for entry in entries]
-        files = write_sweep(output, config, entries, points, outcomes, sets)
+        facts |= measure_speeds(variants, config, accelerator)
+        points = [describe_point(variant, predictions) for variant in variants]
+        files = write_sweep(output, facts, variants, points, predictions, next(iter(sets.values())))
         print(table(points) + f"\nwritten: {', '.join(map(str, files))}", flush=True)
     accelerator.end_training()
     return points
 
 
-def list_entries(run: Restored, runs: list[Restored], accelerator: Accelerator) -> list[Entry]:
-    """The models of one run: itself, or itself at every budget, each followed by its control."""
-    base = run.model.to(accelerator.device).eval()
-    prefix = "" if len(runs) == 1 else f"{name_of(run, runs)}-"
-    title = "" if len(runs) == 1 or not run.config.sweep else f"{name_of(run, runs)}: "
-    found: list[Entry] = []
-    if run.config.sweep:
+def list_variants(run: Restored, runs: list[Restored], device: torch.device) -> list[Variant]:
+    """List the models of one run: itself, or itself at every budget, each followed by its control."""
+    base = run.model.to(device).eval()
+    several, name = len(runs) > 1, name_of(run, runs)
+    if not run.config.sweep:  # runs with the same reductions are joined by a line, others stand alone
+        found = [Variant(name, in_words(run, base) or name, name, run, base)]
+    else:
+        prefix, title = (f"{name}-", f"{name}: ") if several else ("", "")
         dense = twin_of(base)
         remove_reduction(dense)
-        found.append(Entry(f"{prefix}dense", f"{title}dense, same weights", "", run, dense))
+        found = [Variant(f"{prefix}dense", f"{title}dense, same weights", "", run, dense)]
         for budget in parse_sweep(run.config.sweep):
             model = at_budget(base, budget)
             curve = f"{title}{in_words(run, model)} ({budget.option})"
-            found.append(Entry(prefix + budget.name, curve, budget.text, run, model))
-    else:
-        name = name_of(run, runs)  # runs with the same reductions are joined by a line, others stand alone
-        found.append(Entry(name, in_words(run, base) or name, name, run, base))
-    entries: list[Entry] = []
-    for entry in found:
-        entries.append(entry)
-        entry.is_control = list(reduction_options(entry.model)) == [control_method()]
-        if entry.is_control or not run.config.evaluate.control:
+            found.append(Variant(prefix + budget.name, curve, budget.text, run, model))
+    variants: list[Variant] = []
+    for variant in found:
+        variant.is_control = list(reduction_options(variant.model)) == [control()]
+        variants.append(variant)
+        if not run.config.evaluate.control or variant.is_control or not reduction_options(variant.model):
             continue
         try:
-            control = control_of(entry.model)
+            twin = control_of(variant.model)
         except StvideoError as error:
-            logger.warning(f"{entry.name}: without a random control: {error}")
+            logger.warning("%s: without a random control: %s", variant.name, error)
             continue
-        if control is not None:
-            entry.control = f"random-{entry.name}"
-            cost = "equal cost" if len(runs) == 1 else f"the cost of {entry.curve}"
-            curve = f"random tokens at {cost}, same weights"
-            entries.append(Entry(entry.control, curve, "", run, control, is_control=True))
-        elif reduction_options(entry.model):
-            logger.warning(f"{entry.name}: costs no less than the dense model, so it has no random control")
-    return entries
+        if twin is None:
+            logger.warning("%s: costs no less than the dense model, so it has no random control", variant.name)
+            continue
+        variant.control = f"random-{variant.name}"
+        cost = f"the cost of {variant.curve}" if several else "equal cost"
+        curve = f"random tokens at {cost}, same weights"
+        variants.append(Variant(variant.control, curve, "", run, twin, is_control=True))
+    return variants
 
 
 def in_words(run: Restored, model: Backbone) -> str:
-    """The reductions of ``model``, and whether its weights were never trained with them."""
+    """Name the reductions of ``model``, and whether its weights were never trained with them."""
     methods = reduction_options(model)
     trained_with = run.metadata.get("model", {}).get("reduction") or {}
     return " + ".join(methods) + ("" if set(methods) <= set(trained_with) else " without training")
 
 
 def name_of(run: Restored, runs: list[Restored]) -> str:
-    """A short name of a run that no other has: its folder's, or with as many folders before it as it takes."""
+    """Name a run as no other is: by its folder, or by as many folders before it as it takes."""
     parts = [Path(each.config.checkpoint or each.path).absolute().parts for each in runs]
     own = Path(run.config.checkpoint or run.path).absolute().parts
     length = next((n for n in range(1, len(own)) if sum(p[-n:] == own[-n:] for p in parts) == 1), len(own))
@@ -154,7 +161,7 @@ def name_of(run: Restored, runs: list[Restored]) -> str:
 
 
 def reading_of(config: Config) -> Hashable:
-    """Equal for configurations whose models are given the same clips."""
+    """Give a key that is equal for configurations whose models are given the same clips."""
     data = config.data
     return (data.root, data.train, data.val, data.classes, data.decoder, Preprocessing.from_config(data))
 
@@ -178,128 +185,100 @@ def check_measured_alike(runs: list[Restored], sets: list[VideoSet]) -> None:
             )
 
 
-def describe_point(entry: Entry, outcomes: dict[str, Evaluation]) -> dict[str, Any]:
-    """What sweep.json says of one model."""
-    outcome = outcomes[entry.name]
-    predictions = outcome.predictions
-    assert predictions is not None
-    hits = predictions.hits()
+def measure_speeds(variants: list[Variant], config: Config, accelerator: Accelerator) -> dict[str, Any]:
+    """Time all models in turns on this process's device; returns how it was done."""
+    batch_size = config.evaluate.batch_size or config.data.batch_size
+    timings = race_models(
+        {variant.name: variant.model for variant in variants},
+        batch_size=batch_size,
+        rounds=SPEED_ROUNDS,
+        device=accelerator.device,
+        precision=config.train.precision,
+    )
+    for variant in variants:
+        seconds = timings[variant.name].median
+        variant.clips_per_second = batch_size / seconds if seconds else None
+    return {"batch_size": batch_size, "device": accelerator.device.type}
+
+
+def describe_point(variant: Variant, predictions: dict[str, Predictions]) -> dict[str, Any]:
+    """Describe one model in sweep.json."""
+    own = predictions[variant.name]
+    hits = own.hits()
     low, high = accuracy_interval(int(hits.sum()), len(hits))
     point: dict[str, Any] = {
-        "name": entry.name,
-        "curve": entry.curve,
-        "label": entry.label,
-        "is_control": entry.is_control,
-        "checkpoint": str(entry.run.path),
-        "reduction": reduction_options(entry.model),
-        "gmacs_per_view": entry.gmacs,
-        "clips_per_second": outcome.clips_per_second,
-        **predictions.metrics(),
+        "name": variant.name,
+        "curve": variant.curve,
+        "label": variant.label,
+        "is_control": variant.is_control,
+        "checkpoint": str(variant.run.path),
+        "reduction": reduction_options(variant.model),
+        "gmacs_per_view": variant.gmacs,
+        "clips_per_second": variant.clips_per_second,
+        **own.metrics(),
         "top1_low": low,
         "top1_high": high,
         "evaluated": len(hits),
-        "control": entry.control,
+        "control": variant.control,
     }
-    control = outcomes[entry.control].predictions if entry.control else None
-    if control is not None:
-        difference = paired_difference(hits, control.hits())
+    if variant.control:
+        against = paired_difference(hits, predictions[variant.control].hits())
         point |= {
-            "minus_control": difference.difference,
-            "minus_control_low": difference.low,
-            "minus_control_high": difference.high,
+            "minus_control": against.difference,
+            "minus_control_low": against.low,
+            "minus_control_high": against.high,
         }
     return point
 
 
 def write_sweep(
     output: Path,
-    config: Config,
-    entries: list[Entry],
+    facts: dict[str, Any],
+    variants: list[Variant],
     points: list[dict[str, Any]],
-    outcomes: dict[str, Evaluation],
-    sets: dict[Hashable, VideoSet],
+    predictions: dict[str, Predictions],
+    videos: VideoSet,
 ) -> list[Path]:
     """Write every file of a sweep; returns them."""
-    videos = next(iter(sets.values()))
-    outcome = outcomes[entries[0].name]
-    facts = {
-        "protocol": videos.protocol.name,
-        "views": videos.protocol.views,
-        "averaging": f"{config.evaluate.average}, per video",
-        "expected": videos.dataset.listed,
-        "official": videos.official,
-        "unreadable": [str(videos.dataset.path(video)) for video in sorted(outcome.unreadable)],
-        "batch_size": config.evaluate.batch_size or config.data.batch_size,
-        "processes": videos.accelerator.num_processes,
-        "device": str(videos.accelerator.device.type),
-        "precision": config.train.precision,
-    }
-    as_json, as_csv, picture = output / "sweep.json", output / "sweep.csv", output / "sweep.png"
-    try:
-        with TemporaryDirectory(prefix=".predictions-", dir=output) as fresh:
-            for entry in entries:
-                predictions = outcomes[entry.name].predictions
-                assert predictions is not None
-                write_predictions(Path(fresh) / f"{entry.name}.csv", predictions, entry.run.classes, videos)
-            # Those of an earlier sweep go first: whatever ends this process, none of them stands beside new ones.
-            for name in earlier_points(as_json):
-                (output / "predictions" / f"{name}.csv").unlink(missing_ok=True)
-            write_atomically(as_json, json.dumps({**facts, "points": points}, indent=2) + "\n")
-            for file in Path(fresh).iterdir():
-                file.replace(output / "predictions" / file.name)
-        columns = list(dict.fromkeys(key for point in points for key in point))
-        cells = [[_cell(point.get(column)) for column in columns] for point in points]
-        write_csv(as_csv, [columns, *cells])
-        draw_sweep(picture, points, facts)
-    except OSError as error:
-        raise StvideoError(f"{output}: cannot be written: {error.strerror or error}") from None
-    return [picture, as_csv, as_json, output / "predictions"]
-
-
-def earlier_points(as_json: Path) -> list[str]:
-    """The names in the sweep.json of an earlier sweep into the same folder, as far as they can be files of its."""
-    try:
-        points = json.loads(as_json.read_text(encoding="utf-8"))["points"]
-        names = [str(point["name"]) for point in points]
-    except (OSError, ValueError, KeyError, TypeError):  # there was none, or it is not ours
-        return []
-    return [name for name in names if Path(name).name == name]
+    picture, as_json, folder = output / "sweep.png", output / "sweep.json", output / "predictions"
+    with suppress(OSError, ValueError, KeyError, TypeError):  # there was no sweep here, or it is not ours
+        for point in json.loads(as_json.read_text(encoding="utf-8"))["points"]:
+            (folder / f"{Path(point['name']).name}.csv").unlink(missing_ok=True)
+    as_json.unlink(missing_ok=True)
+    for variant in variants:
+        write_predictions(folder / f"{variant.name}.csv", predictions[variant.name], variant.run.classes, videos)
+    write_atomically(as_json, json.dumps({**facts, "points": points}, indent=2) + "\n")
+    draw_sweep(picture, points, facts)
+    return [picture, as_json, folder]
 
 
 def draw_sweep(path: Path, points: list[dict[str, Any]], facts: dict[str, Any]) -> None:
-    """Accuracy against GMACs and against speed, side by side."""
-
-    def curves(cost: str) -> list[Curve]:
-        found: dict[str, Curve] = {}
-        for point in points:
-            curve = found.setdefault(point["curve"], Curve(point["curve"], [], control=point["is_control"]))
-            interval = (point["top1_low"], point["top1_high"])
-            curve.points.append(Point(point[cost], point["top1"], point["label"], interval))
-        return list(found.values())
-
+    """Plot accuracy against GMACs and against speed, side by side."""
+    curves: dict[str, Curve] = {}
+    for point in points:
+        curve = curves.setdefault(point["curve"], Curve(point["curve"], control=point["is_control"]))
+        interval = (point["top1_low"], point["top1_high"])
+        costs = (point["gmacs_per_view"], point["clips_per_second"])
+        curve.points.append(Point(costs, point["top1"], point["label"], interval))
     views = f"{facts['protocol']}: {facts['views']}" if facts["protocol"] != facts["views"] else facts["views"]
     title = f"{points[0]['evaluated']} videos, {views} views; bars: 95 % of each accuracy by itself"
-    panels = [
-        ("GMACs per view", curves("gmacs_per_view")),
-        (f"measured clips/s ({facts['device']}, batches of {facts['batch_size']})", curves("clips_per_second")),
-    ]
-    plot_curve_panels(path, panels, "top-1 (%)", title)
+    plot_curves(path, list(curves.values()), ("GMACs per view", speed_axis(facts)), title=title)
+
+
+def speed_axis(facts: dict[str, Any]) -> str:
+    """Label the axis of measured speeds."""
+    return f"measured clips/s ({facts['device']}, batches of {facts['batch_size']})"
 
 
 def table(points: list[dict[str, Any]]) -> str:
-    """The points as lines of text."""
-    width = max(len(point["name"]) for point in points)
-    lines = [f"{'':<{width}}     GMACs   clips/s   top-1 %   top-5 %   against random tokens at equal cost"]
+    """Lay out the points for people."""
+    rows = [["model", "GMACs", "clips/s", "top-1 %", "top-5 %", "against random tokens at equal cost"]]
     for point in points:
-        numbers = f"{point['gmacs_per_view']:>10.4g}{point['clips_per_second']:>10.1f}"
-        numbers += f"{point['top1']:>10.2f}{point['top5']:>10.2f}"
+        speed = point["clips_per_second"]
+        numbers = [f"{point['gmacs_per_view']:.4g}", f"{speed:.1f}" if speed else "-"]
         against = ""
-        if "minus_control" in point:
+        if point["control"]:
             interval = f"[{point['minus_control_low']:+.2f}, {point['minus_control_high']:+.2f}]"
-            against = f"   {point['minus_control']:+.2f} points, 95 % interval {interval}"
-        lines.append(f"{point['name']:<{width}}{numbers}{against}")
-    return "\n".join(lines)
-
-
-def _cell(value: Any) -> Any:
-    return json.dumps(value) if isinstance(value, dict) else "" if value is None else value
+            against = f"{point['minus_control']:+.2f} points, 95 % interval {interval}"
+        rows.append([point["name"], *numbers, f"{point['top1']:.2f}", f"{point['top5']:.2f}", against])
+    return as_table(rows)

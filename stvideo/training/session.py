@@ -15,11 +15,10 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from stvideo.core.errors import StvideoError
-from stvideo.data.clips.sampling import parse_views
 from stvideo.data.loading.batches import ClipPreparer
-from stvideo.data.loading.datasets import VideoDataset, build_dataset
-from stvideo.data.loading.loader import Loader, build_loader
-from stvideo.evaluation.runner import evaluate_model
+from stvideo.data.loading.datasets import build_dataset
+from stvideo.data.loading.loader import build_loader
+from stvideo.evaluation.video_set import VideoSet
 from stvideo.runtime.run_folder import RunFolder
 from stvideo.runtime.sharding import gathered, shard_blocks, whole
 from stvideo.runtime.signals import StopSignal
@@ -74,13 +73,21 @@ class Session:
         self.train_set = build_dataset(config.data, split="train", seed=config.train.seed)
         self.val_set = None
         if config.data.val:
-            self.val_set = build_dataset(config.data, split="val", views=config.evaluate.during_training)
-            if list(self.val_set.classes) != list(self.train_set.classes):
+            self.val_set = VideoSet(config, self.accelerator, config.evaluate.during_training)
+            if self.val_set.classes != list(self.train_set.classes):
                 raise StvideoError(
                     f"data.train has {len(self.train_set.classes)} classes and data.val {len(self.val_set.classes)}, "
                     "or in another order; name them once for both with data.classes"
                 )
-        self.loader = self._build_loader(self.train_set, config.data.batch_size)
+        self.loader = build_loader(
+            self.train_set,
+            batch_size=config.data.batch_size,
+            workers=config.data.workers,
+            seed=config.train.seed,
+            rank=self.accelerator.process_index,
+            world_size=self.accelerator.num_processes,
+            device=self.accelerator.device,
+        )
         self.global_batch = config.data.batch_size * self.accelerator.num_processes * config.train.accumulation_steps
         self.videos_per_step = self.global_batch // config.data.clips_per_video
         self.steps_per_epoch = len(self.train_set) // self.videos_per_step
@@ -90,17 +97,6 @@ class Session:
                 f"{self.global_batch} ({self._batch_in_words()}); lower data.batch_size"
             )
         self.peak_lr = peak_learning_rate(config.train, self.global_batch)
-
-    def _build_loader(self, dataset: VideoDataset, batch_size: int) -> Loader:
-        return build_loader(
-            dataset,
-            batch_size=batch_size,
-            workers=self.config.data.workers,
-            seed=self.config.train.seed,
-            rank=self.accelerator.process_index,
-            world_size=self.accelerator.num_processes,
-            device=self.accelerator.device,
-        )
 
     def _prepare(self) -> None:
         model = self.networks.model
@@ -280,37 +276,29 @@ class Session:
         """Evaluate on data.val; the first process notes whether this is the best so far."""
         config = self.config
         assert self.val_set is not None
-        clips, crops = parse_views(config.evaluate.during_training)
-        loader = self._build_loader(self.val_set, config.evaluate.batch_size or config.data.batch_size)
-        num_videos = len(self.val_set) // (clips * crops)
         self.evaluating = True
         evaluated, device = self.networks.evaluated, self.accelerator.device
         with gathered(evaluated, self.accelerator), self.networks.evaluated_on(device):
-            outcome = evaluate_model(
-                evaluated,
-                loader,
-                accelerator=self.accelerator,
-                prepare=self.clips.clip,
-                num_videos=num_videos,
-                num_views=clips * crops,
-                should_stop=lambda: self.stop.reason is not None,
-            )
+            outcome = self.val_set.evaluate([evaluated], should_stop=lambda: self.stop.reason is not None)
         self.evaluating = False
         if outcome is None:
             self.stopping = True
             return
         self.progress.evaluation_due = False
-        metrics = broadcast_object_list([outcome.predictions.metrics() if outcome.predictions else None])[0]
+        metrics = broadcast_object_list([outcome.predictions[0].metrics() if outcome.predictions else None])[0]
         self.metrics = metrics
         self.is_best = metrics["top1"] > self.progress.best
         self.progress.best = max(self.progress.best, metrics["top1"])
-        epoch = self.schedule_step / self.steps_per_epoch
-        record = {**metrics, "views": config.evaluate.during_training, "videos": num_videos}
+        epoch, videos = (
+            self.schedule_step / self.steps_per_epoch,
+            self.val_set.dataset.expected - len(outcome.unreadable),
+        )
+        record = {**metrics, "views": config.evaluate.during_training, "videos": videos}
         self.log.evaluation(self.progress.step, epoch, record)
         scores = f"top-1 {metrics['top1']:.2f} %, top-5 {metrics['top5']:.2f} %"
         self.log.say(
             f"evaluation after {epoch:.2f} epochs: {scores}  ({config.evaluate.during_training} views, "
-            f"{num_videos} of {self.val_set.listed} videos{', the best so far' if self.is_best else ''})"
+            f"{videos} of {self.val_set.dataset.listed} videos{', the best so far' if self.is_best else ''})"
         )
 
     def state(self) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def test_a_view_of_another_video_in_place_of_a_missing_one_is_refused():
 
 def test_accuracy_against_counting():
     scores = np.array([[0.1, 0.2, 0.7], [0.5, 0.4, 0.1], [0.3, 0.3, 0.4]], np.float32)
-    predictions = Predictions(np.arange(3), np.array([2, 1, 0]), scores, views=1)
+    predictions = Predictions(np.arange(3), np.array([2, 1, 0]), scores)
     assert predictions.accuracy(1) == pytest.approx(100 / 3)
     assert predictions.accuracy(2) == pytest.approx(100)  # the tie of the last row goes to the lower class
     assert predictions.metrics() == {"top1": pytest.approx(100 / 3), "top5": 100.0}
@@ -81,7 +81,7 @@ def test_top5_counts_the_five_best():
     scores = generator.dirichlet(np.ones(20), 200).astype(np.float32)
     truth = generator.integers(0, 20, 200)
     hits = sum(truth[i] in sorted(range(20), key=lambda k: -scores[i, k])[:5] for i in range(200))
-    predictions = Predictions(np.arange(200), truth, scores, views=1)
+    predictions = Predictions(np.arange(200), truth, scores)
     assert predictions.metrics()["top5"] == pytest.approx(hits / 2)
 
 

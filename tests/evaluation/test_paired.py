@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from stvideo.evaluation.paired import accuracy_interval, mcnemar, paired_difference
+from stvideo.evaluation.paired import accuracy_interval, mcnemar, mean_interval, paired_difference
 
 
 def answers(both, only_a, only_b, neither):
@@ -33,6 +33,26 @@ def test_the_interval_is_that_of_drawing_videos_one_by_one():
         slow.append(100 * (a[drawn].mean() - b[drawn].mean()))
     result = paired_difference(a, b)
     assert [result.low, result.high] == pytest.approx(np.quantile(slow, [0.025, 0.975]), abs=0.9)
+
+
+def test_with_several_seeds_seeds_and_videos_are_drawn_together():
+    """The textbook form: draw seeds and videos, and average the answers where they cross."""
+    generator = np.random.default_rng(5)
+    skill = generator.normal(0, 0.08, (2, 4, 1))  # how far the runs of A and of B lie apart
+    hard = generator.random((1, 1, 90))
+    a, b = generator.random((2, 4, 90)) < 0.35 + 0.5 * hard + skill + [[[0.1]], [[0.0]]]
+    slow = []
+    for _ in range(4000):
+        seeds, videos = generator.integers(0, 4, 4), generator.integers(0, 90, 90)
+        slow.append(100 * (a[seeds][:, videos].mean() - b[seeds][:, videos].mean()))
+    result = paired_difference(a, b)
+    assert result.difference == pytest.approx(100 * (a.mean() - b.mean()))
+    assert [result.low, result.high] == pytest.approx(np.quantile(slow, [0.025, 0.975]), abs=0.9)
+    assert result.p_value is None and result.videos == 90
+    assert (result.only_a, result.only_b) == ((a & ~b).sum(), (~a & b).sum())
+    # Seeds that disagree widen the interval; one seed alone is the bootstrap over videos.
+    assert result.high - result.low > 1.1 * np.subtract(*mean_interval(100.0 * (a.mean(0) - b.mean(0))[None])[::-1])
+    assert paired_difference(a[:1], b[:1]) == paired_difference(a[0], b[0])
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says():
