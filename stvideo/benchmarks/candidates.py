@@ -71,9 +71,10 @@ class Candidate:
             StvideoError: unknown name, setting or value, or an unreadable file.
         """
         arguments = {**common, **self.arguments}
+        model: Any
         if self.source.startswith(TIMM):
-            return TimmModel(self.source.removeprefix(TIMM), arguments)
-        if self.is_config:
+            model = TimmModel(self.source.removeprefix(TIMM), arguments)
+        elif self.is_config:
             config = load_config(self.source, self.settings)
             model: Any = create_model(config.model.name, **{**model_arguments(config.model, config.data), **arguments})
         elif self.source in list_models():
@@ -143,11 +144,6 @@ def _parse(name: str, text: str) -> Candidate:
     for change in words[1:]:
         key, equals, value = change.partition("=")
         method, _, option = key.partition(".")
-        if method in methods and source.startswith(TIMM):
-            raise StvideoError(
-                f"{text!r}: timm's model takes no reductions; compare it with ours: "
-                f'{source} "{source.removeprefix(TIMM)} {change}"'
-            )
         if method in methods and bool(option) == bool(equals):
             options = candidate.reductions.setdefault(method, {})
             if option:

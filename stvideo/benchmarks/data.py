@@ -7,13 +7,13 @@
 
 Reads training clips as the configuration says (without one: 8 frames at stride 32, 224 pixels). Two tables:
 
-    by reader     stvideo with each of its decoders (in brackets those that in fact read the videos), decord and PyAV
+    by reader     stvideo with data.decoder (in brackets the decoders that in fact read the videos), decord and PyAV
                   used by hand, PyTorchVideo's LabeledVideoDataset with the same frames, scale and crop; in every round
                   each takes one clip of each video, in turns, in one process on one thread
     the loader    with several numbers of processes, alone and, with model=, while the model takes its batches
 
-"stvideo is" says how many times faster stvideo's own choice of decoder reads than that row: the median over the rounds,
-with the lowest and the highest round in brackets. "waiting" is the share of the time in which the model has no batch,
+"stvideo is" says how many times faster stvideo reads than that row: the median over the rounds, with the lowest and
+the highest round in brackets. "waiting" is the share of the time in which the model has no batch,
 "limit" whichever of loader and model is slower by itself, or "cores" where both together are slower than either.
 A loader that limits gets faster with more workers up to the number of cores, with videos from data_tools/resize.py
 (smaller, with close key frames), with data.clips_per_video above 1, and with lighter augmentation. Settings:
@@ -46,10 +46,10 @@ import torch
 from tqdm import tqdm
 
 from stvideo.benchmarks.candidates import parse_candidates
-from stvideo.benchmarks.entrants import Entrant, enter
+from stvideo.benchmarks.entrants import MODES, PRECISIONS, Entrant, enter
 from stvideo.benchmarks.generated_clips import generate_clip
 from stvideo.benchmarks.machine import describe_machine, machine_line
-from stvideo.benchmarks.readers import Clips, other_readers, own_readers
+from stvideo.benchmarks.readers import Clips, other_readers, own_reader
 from stvideo.benchmarks.report import Column, Report, Section, show_ratio
 from stvideo.benchmarks.steps import clock, random_clip
 from stvideo.benchmarks.timing import Timing, race, ratio
@@ -57,7 +57,7 @@ from stvideo.core.errors import StvideoError
 from stvideo.data.loading.batches import ClipPreparer
 from stvideo.data.loading.datasets import build_dataset
 from stvideo.data.loading.loader import build_loader
-from stvideo.settings.command_settings import check_at_least, check_precision, choose_device, read_command_line
+from stvideo.settings.command_settings import check_at_least, check_choice, choose_device, read_command_line
 from stvideo.settings.config import DataConfig, load_config
 
 LOADER_CLIPS, LOADER_PASSES = 32, 3  # at least so many clips, at most so many passes
@@ -83,9 +83,8 @@ class DataSettings:
         check_at_least(1, videos=self.videos, rounds=self.rounds)
         for number in self.workers:
             check_at_least(0, workers=number)
-        check_precision(self.precision)
-        if self.mode not in ("train", "forward"):
-            raise StvideoError(f"mode={self.mode}: choose train or forward")
+        check_choice(PRECISIONS, precision=self.precision)
+        check_choice(MODES, mode=self.mode)
 
 
 COLUMNS = (
@@ -162,7 +161,7 @@ def find_clips(data: DataConfig, count: int, folder: Path) -> Clips:
 
 def race_readers(clips: Clips, settings: DataSettings) -> tuple[list[dict[str, Any]], list[str]]:
     """Measure every reader that can read the videos; returns rows and notes."""
-    readers = own_readers(clips) | (other_readers(clips) if settings.others else {})
+    readers = own_reader(clips) | (other_readers(clips) if settings.others else {})
     rows: list[dict[str, Any]] = [{"name": name, "failure": None} for name in readers]
     working: dict[str, Callable[[], Any]] = {}
     threads = torch.get_num_threads()

@@ -32,6 +32,7 @@ from stvideo.weights.export import OnnxSession, export_onnx, export_program
 
 FORMS = ("textbook", "eager", "optimized", "compiled", "optimized-compiled", "exported", "onnx")
 TRAINING_FORMS = ("textbook", "eager", "compiled")
+PRECISIONS, MODES = ("fp32", "bf16"), ("forward", "train")
 
 
 @dataclass

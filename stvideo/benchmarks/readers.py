@@ -1,4 +1,4 @@
-"""Readers to measure: stvideo with each decoder, and decord, PyAV and PyTorchVideo as a user would write them by hand.
+"""Readers to measure: stvideo, and decord, PyAV and PyTorchVideo as a user would write them by hand.
 
 The others are the shortest program that their documentation suggests, with the same frames, scale and crop.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import count, cycle, islice
 from pathlib import Path
@@ -25,7 +25,6 @@ from stvideo.data.clips.sampling import stride_indices
 from stvideo.data.lists.index import VideoIndex
 from stvideo.data.loading.datasets import VideoDataset, train_transform
 from stvideo.data.video.decode import decord_installed, open_video
-from stvideo.data.video.torchcodec import torchcodec_problem
 from stvideo.settings.config import DataConfig
 
 Read = Callable[[Path, np.random.Generator], Tensor]
@@ -44,32 +43,21 @@ class Clips:
         """Clips in a batch."""
         return min(self.data.batch_size, len(self.paths))
 
-    def dataset(self, number: int, decoder: str | None = None) -> VideoDataset:
+    def dataset(self, number: int) -> VideoDataset:
         """Make a dataset of one training clip of each of ``number`` videos, which come again and again."""
         paths = [str(path.absolute()) for path in islice(cycle(self.paths), number)]
-        reading = ClipReading.from_config(self.data if decoder is None else replace(self.data, decoder=decoder))
+        reading = ClipReading.from_config(self.data)
         index = VideoIndex.build(paths, [0] * number, ["any"])
         return VideoDataset(index, Path("/"), reading, transform=train_transform(self.data), max_unreadable=0.0)
 
 
-def own_readers(clips: Clips) -> dict[str, Callable[[], Any]]:
-    """Make passes of stvideo with its own choice of decoder (in brackets those used), and with each installed one."""
-    readers = {}
-    for decoder in ("auto", "pyav", "decord", "torchcodec"):
-        if (decoder == "decord" and not decord_installed()) or (decoder == "torchcodec" and torchcodec_problem()):
-            continue
-        used = set()
-        for path in clips.paths:
-            with open_video(path, decoder) as video:
-                used.add(video.decoder)
-        name = "stvideo" if decoder == "auto" else f"stvideo, {decoder}"
-        shown = "" if used == {decoder} else f" ({', '.join(sorted(used))})"
-        readers[name + shown] = _own_pass(clips, decoder)
-    return readers
-
-
-def _own_pass(clips: Clips, decoder: str) -> Callable[[], Any]:
-    dataset, epochs = clips.dataset(len(clips.paths), decoder), count()
+def own_reader(clips: Clips) -> dict[str, Callable[[], Any]]:
+    """Make passes of stvideo, under a name that tells in brackets which decoders read the videos."""
+    used = set()
+    for path in clips.paths:
+        with open_video(path, clips.data.decoder) as video:
+            used.add(video.decoder)
+    dataset, epochs = clips.dataset(len(clips.paths)), count()
 
     def run() -> list[Any]:
         epoch = next(epochs)
@@ -79,7 +67,7 @@ def _own_pass(clips: Clips, decoder: str) -> Callable[[], Any]:
             raise StvideoError(problems[0][1])
         return samples
 
-    return run
+    return {f"stvideo ({', '.join(sorted(used))})": run}
 
 
 def other_readers(clips: Clips) -> dict[str, Callable[[], Any]]:

@@ -135,7 +135,7 @@ def describe(entrant: Entrant, timing: Timing, batch: int) -> Row:
         "p50": timing.percentile(0.5),
         "p90": timing.percentile(0.9),
         "p99": timing.percentile(0.99),
-        "calls": len(timing.calls) or None,
+        "calls": len(timing.calls),
         "rounds": timing.rounds,
     }
 

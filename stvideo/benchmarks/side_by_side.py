@@ -67,12 +67,12 @@ from tqdm import tqdm
 from stvideo.benchmarks import candidates as candidates_module
 from stvideo.benchmarks import entrants as entrants_module
 from stvideo.benchmarks.candidates import Candidate, dense_counterpart, parse_candidates
-from stvideo.benchmarks.entrants import FORMS, TRAINING_FORMS, Entrant, enter
+from stvideo.benchmarks.entrants import FORMS, MODES, PRECISIONS, TRAINING_FORMS, Entrant, enter
 from stvideo.benchmarks.machine import describe_machine, machine_line
 from stvideo.benchmarks.report import Report, Section
 from stvideo.benchmarks.rows import COLUMNS, Row, measure
 from stvideo.core.errors import StvideoError, nearest
-from stvideo.settings.command_settings import check_at_least, check_precision, choose_device, read_command_line
+from stvideo.settings.command_settings import check_at_least, check_choice, choose_device, read_command_line
 
 COMPILED_AT_ONCE = 1024  # more versions of one function than any table has models
 HINT = '; what belongs to one model stands in its quotes, e.g. "deit_small_patch16_224 img_size=288"'
@@ -129,10 +129,8 @@ class ComparisonSettings:
             raise StvideoError("batch_sizes=: name at least one number of clips, e.g. batch_sizes=1,8")
         for batch in self.batch_sizes:
             check_at_least(1, batch_sizes=batch)
-        check_precision(self.precision)
-        if self.mode not in ("forward", "train"):
-            hint = nearest(self.mode, ("forward", "train"))
-            raise StvideoError(f"mode={self.mode}: choose forward or train{hint}; for video files: benchmark data")
+        check_choice(PRECISIONS, precision=self.precision)
+        check_choice(MODES, mode=self.mode)
 
 
 def run(argv: Sequence[str]) -> tuple[Report, ComparisonSettings]:
@@ -206,9 +204,6 @@ def describe_rounds(entrants: Sequence[Entrant], settings: ComparisonSettings, r
         f"speed-up over {entrants[0].candidate.name}{same}: median of {settings.rounds} interleaved rounds "
         f"(lowest-highest), {settings.precision}"
     ]
-    counts = [row["calls"] for row in rows if row["calls"]]
-    if counts:
-        notes.append(f"p50, p90 and p99 are of {min(counts)} to {max(counts)} single calls of each model")
     rates = [2 * row["product_gmacs_per_second"] for row in rows if row["product_gmacs_per_second"]]
     if rates:
         notes.append(

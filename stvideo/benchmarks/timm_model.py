@@ -8,6 +8,7 @@ from torch import Tensor
 
 from stvideo.core.errors import StvideoError, nearest
 from stvideo.models.base import Backbone
+from stvideo.reduction.base import Host
 
 PREFIX = "timm:"
 
@@ -44,7 +45,10 @@ class TimmModel(Backbone):
         super().__init__(
             num_classes=model.num_classes, num_frames=1, img_size=tuple(size), embed_dim=model.num_features
         )
-        self.model = model
+        self.model, self.name = model, name
+
+    def reduction_host(self) -> Host:
+        raise StvideoError(f"{PREFIX}{self.name}: timm's model takes no reductions; compare it with ours of that name")
 
     def forward(self, clip: Tensor, return_trace: bool = False, return_tokens: bool = False) -> Any:
         return self.model(clip.squeeze(2))

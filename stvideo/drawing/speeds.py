@@ -60,9 +60,8 @@ def _draw_speedups(axes: Axes, rows: Sequence[Row], colors: Mapping[str, str]) -
         value = _speedup(row)
         x = batches.index(row["batch"]) + (names.index(_name(row)) - (len(names) - 1) / 2) * width
         median = value["median"]
-        axes.bar(x, median, 0.86 * width, color=colors[_name(row)])
         spread = [[median - value["low"]], [value["high"] - median]]
-        axes.errorbar(x, median, spread, color="#868e96", capsize=2, linewidth=1)
+        axes.bar(x, median, 0.86 * width, color=colors[_name(row)], yerr=spread, ecolor="#868e96", capsize=2)
         if row.get("theory"):
             axes.plot([x - width / 2, x + width / 2], [row["theory"]] * 2, color="#1c1e24", linewidth=2.5)
         if len(bars) <= NUMBERED_BARS:

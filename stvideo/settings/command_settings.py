@@ -17,8 +17,6 @@ from stvideo.settings.plugins import take_plugins
 
 T = TypeVar("T")
 
-PRECISIONS = ("fp32", "bf16")
-
 
 def read_command_line(
     schema: type[T], argv: Sequence[str] | None, help_text: str | None = "", hint: str = "; --help tells more"
@@ -104,7 +102,8 @@ def check_at_least(minimum: int, **values: int | None) -> None:
             raise StvideoError(f"{name}={value}: expected {minimum} or more")
 
 
-def check_precision(value: str) -> None:
-    """Raise `StvideoError` unless ``value`` is one of `PRECISIONS`."""
-    if value not in PRECISIONS:
-        raise StvideoError(f"precision={value}: choose {' or '.join(PRECISIONS)}{nearest(value, PRECISIONS)}")
+def check_choice(choices: Sequence[str], **values: str) -> None:
+    """Raise `StvideoError` for a value that is not one of ``choices``."""
+    for name, value in values.items():
+        if value not in choices:
+            raise StvideoError(f"{name}={value}: choose {' or '.join(choices)}{nearest(value, choices)}")
