@@ -71,12 +71,12 @@ class Candidate:
             StvideoError: unknown name, setting or value, or an unreadable file.
         """
         arguments = {**common, **self.arguments}
-        model: Any
+        model: Backbone
         if self.source.startswith(TIMM):
             model = TimmModel(self.source.removeprefix(TIMM), arguments)
         elif self.is_config:
             config = load_config(self.source, self.settings)
-            model: Any = create_model(config.model.name, **{**model_arguments(config.model, config.data), **arguments})
+            model = create_model(config.model.name, **{**model_arguments(config.model, config.data), **arguments})
         elif self.source in list_models():
             model = create_model(self.source, **arguments)
         else:
@@ -86,7 +86,6 @@ class Candidate:
             apply_reduction(model, method, **{**present, **options})
         if self.dense:
             remove_reduction(model)
-        assert isinstance(model, Backbone)
         return model
 
 
