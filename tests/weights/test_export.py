@@ -59,9 +59,6 @@ def test_a_model_on_a_gpu_exports_for_any_number_of_clips(case):
 def test_onnx_runtime_gives_the_same_logits(case, tmp_path):
     model = CASES[case]()
     session = OnnxSession(export_onnx(model, tmp_path / "model.onnx")[0])
-    if "random" in case:  # it draws its own numbers
-        assert check_onnx(model, session) is None
-        return
     assert max(differences(model, lambda clip: torch.from_numpy(session(clip.numpy())))) <= 1e-4
     assert check_onnx(model, session) <= 1e-4
 
