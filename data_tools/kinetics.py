@@ -39,7 +39,7 @@ from stvideo.core.messages import logger
 from stvideo.data.lists.kinetics import is_kinetics, kinetics_entries
 from stvideo.data.lists.listfiles import read_classes
 from stvideo.data.video.packets import UnreadableVideo, open_container
-from stvideo.preparation.joining import Join, OnDisk
+from stvideo.data.lists.joining import Join, OnDisk
 from stvideo.preparation.split_lists import ListSettings, scan_root, write_splits
 from stvideo.settings import cli
 from stvideo.settings.command_settings import read_command_line

@@ -30,7 +30,7 @@ from pathlib import Path
 from stvideo.core.errors import StvideoError
 from stvideo.data.lists.kinetics import split_of_name
 from stvideo.data.lists.listfiles import read_lines
-from stvideo.preparation.joining import Entry, Join, OnDisk, known_label
+from stvideo.data.lists.joining import Entry, Join, OnDisk, known_label
 from stvideo.preparation.split_lists import ListSettings, scan_root, write_splits
 from stvideo.settings import cli
 from stvideo.settings.command_settings import read_command_line

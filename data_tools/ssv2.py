@@ -24,7 +24,7 @@ from pathlib import Path
 from stvideo.core.errors import StvideoError
 from stvideo.data.lists.listfiles import read_classes, read_lines
 from stvideo.data.lists.something import LABEL_FILES, find_labels, ssv2_entries, without_brackets
-from stvideo.preparation.joining import Join
+from stvideo.data.lists.joining import Join
 from stvideo.preparation.split_lists import ListSettings, scan_root, write_splits
 from stvideo.settings import cli
 from stvideo.settings.command_settings import read_command_line

@@ -13,17 +13,11 @@ from pathlib import Path
 from stvideo.core.errors import StvideoError
 from stvideo.core.messages import logger, print_line
 from stvideo.core.out_of_memory import explained
-from stvideo.data.video.images import IMAGE_SUFFIXES
 from stvideo.runtime.run_folder import prepare_output
+from stvideo.data.video.formats import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from stvideo.settings.config import Config
 from stvideo.settings.memory_advice import for_single_videos
 
-# fmt: off
-VIDEO_SUFFIXES = frozenset([
-    ".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov",
-    ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv",
-])
-# fmt: on
 LONGEST_STEM, LONGEST_FOLDER = 140, 60  # bytes of these in an output's name; file systems take names of 255
 
 

@@ -17,7 +17,7 @@ from stvideo.data.lists.annotations import read_annotations
 from stvideo.data.lists.disk import VIDEO_SUFFIXES, video_files
 from stvideo.data.lists.index import VideoIndex
 from stvideo.data.lists.kinetics import is_kinetics
-from stvideo.data.lists.sources import build_index, check_presence, find_annotations
+from stvideo.data.lists.annotations import build_index, check_presence, find_annotations
 from stvideo.data.lists.split_report import read_report, write_report
 from stvideo.data.video.images import IMAGE_SUFFIXES
 from stvideo.preparation.split_lists import quoted

@@ -17,7 +17,7 @@ from stvideo.core.errors import StvideoError
 from stvideo.core.files import write_atomically
 from stvideo.core.messages import logger
 from stvideo.data.lists.split_report import read_report, report_path, write_report
-from stvideo.preparation.joining import Join, OnDisk, Span
+from stvideo.data.lists.joining import Join, OnDisk, Span
 
 _EXAMPLES = 20  # of files that no annotation names, in a report
 

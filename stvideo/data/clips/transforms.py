@@ -1,4 +1,4 @@
-"""Frames -> clip: the same crop, flip and colours for every frame of a clip.
+"""Turn frames into clips: the same crop, flip and colours for every frame of a clip.
 
 Shapes: frames (T, H, W, 3) uint8 as decoded; clips (3, T, H, W) uint8 as the loader delivers them; `normalize` turns a
 batch (B, 3, T, H, W) into floats on the device. Everything random is drawn from the generator that is passed in.
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from stvideo.core.errors import StvideoError
+from stvideo.data.video.display import scale_pictures
 
 ASPECT_RATIOS = (3 / 4, 4 / 3)  # of a random resized crop, as for ImageNet
 TIMM_TO_TORCHVISION = 3  # RandAugment magnitudes: timm counts to 10, torchvision to 30
@@ -31,18 +31,18 @@ class Crop:
     width: int
 
 
-def short_side_crop(height: int, width: int, size: int, short_side: float, down: float, right: float) -> Crop:
-    """The box that a ``size`` x ``size`` crop covers once the shorter side has been scaled to ``short_side``.
+def square_crop(height: int, width: int, share: float, down: float, right: float) -> Crop:
+    """Place a square that covers ``share`` of the shorter side; ``down`` and ``right`` in [0, 1] say where it lies.
 
-    ``down`` and ``right`` in [0, 1] say where the box lies. Cutting first and scaling only the box gives the same
-    picture for less work.
+    A crop of ``size`` pixels once the shorter side has been scaled to ``short_side`` is the share ``size /
+    short_side``: cutting first and scaling only the box gives the same picture for less work.
     """
-    side = min(height, width, max(1, round(size * min(height, width) / short_side)))
+    side = min(height, width, max(1, round(share * min(height, width))))
     return Crop(round((height - side) * down), round((width - side) * right), side, side)
 
 
 def random_area_crop(height: int, width: int, area: Sequence[float], generator: np.random.Generator) -> Crop:
-    """A box covering a random share of the frame within ``area``, with a random aspect ratio (Inception crop)."""
+    """Draw a box that covers a random share of the frame within ``area``, of random aspect ratio (Inception crop)."""
     for _ in range(10):
         target = height * width * generator.uniform(area[0], area[1])
         ratio = math.exp(generator.uniform(math.log(ASPECT_RATIOS[0]), math.log(ASPECT_RATIOS[1])))
@@ -50,42 +50,27 @@ def random_area_crop(height: int, width: int, area: Sequence[float], generator: 
         if 0 < w <= width and 0 < h <= height:
             top, left = generator.integers(0, height - h + 1), generator.integers(0, width - w + 1)
             return Crop(int(top), int(left), h, w)
-    return short_side_crop(height, width, 1, 1.0, 0.5, 0.5)
+    return square_crop(height, width, 1.0, 0.5, 0.5)
 
 
 def view_crop(height: int, width: int, crop: int, num_crops: int, share: float = 1.0) -> Crop:
-    """Square test crop ``crop`` of ``num_crops``, placed evenly along the longer side and centred on the other.
+    """Place square test crop ``crop`` of ``num_crops``: evenly along the longer side, centred on the other.
 
     ``share`` of the shorter side is covered: 1 is all of it, 224 / 256 the usual centre crop of images.
     """
     place = 0.5 if num_crops == 1 else crop / (num_crops - 1)
-    side = max(1, round(share * min(height, width)))
-    down, right = (place, 0.5) if height > width else (0.5, place)
-    return Crop(round((height - side) * down), round((width - side) * right), side, side)
+    return square_crop(height, width, share, *((place, 0.5) if height > width else (0.5, place)))
 
 
 def crop_and_resize(frames: torch.Tensor, crop: Crop, size: int) -> torch.Tensor:
     """Cut ``crop`` out of frames (T, H, W, 3) and scale it: uint8 (T, 3, size, size), antialiased bilinear."""
     boxed = frames[:, crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
     pictures = boxed.permute(0, 3, 1, 2)
-    if (crop.height, crop.width) == (size, size):
-        return pictures
-    return _resize(pictures, (size, size))
-
-
-def scale_frames(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Frames (T, H, W, 3) uint8 scaled to ``size`` = (height, width), antialiased bilinear."""
-    pictures = torch.from_numpy(frames).permute(0, 3, 1, 2)
-    return _resize(pictures, size).permute(0, 2, 3, 1).numpy()
-
-
-def _resize(pictures: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Scale (T, 3, H, W) uint8, antialiased bilinear, to the same pixels as torchvision's ``resize``."""
-    return functional.interpolate(pictures, size, mode="bilinear", align_corners=False, antialias=True)
+    return pictures if (crop.height, crop.width) == (size, size) else scale_pictures(pictures, (size, size))
 
 
 class TrainTransform:
-    """Random crop, flip, colour and RandAugment, drawn once per clip.
+    """Crop, flip, change colours and augment at random, drawn once per clip.
 
     Args:
         size: pixels of the square result.
@@ -124,21 +109,7 @@ class TrainTransform:
         if color_jitter < 0:
             raise StvideoError(f"data.color_jitter={color_jitter}: a strength is not negative")
         self.size, self.short_side, self.area, self.flip = size, short_side, random_resized_crop, flip
-        self.augmentations: list[torch.nn.Module] = []
-        if rand_augment is None and not color_jitter and not random_erasing:
-            return
-        from torchvision.transforms import InterpolationMode, v2  # slow to import
-
-        pixels = [round(f) for f in fill]
-        if rand_augment is not None:
-            magnitude, count = parse_rand_augment(rand_augment)
-            bilinear = InterpolationMode.BILINEAR
-            self.augmentations.append(v2.RandAugment(count, magnitude, interpolation=bilinear, fill=pixels))
-        if color_jitter:
-            strength = color_jitter
-            self.augmentations.append(v2.ColorJitter(strength, strength, strength, min(strength / 4, 0.5)))
-        if random_erasing:
-            self.augmentations.append(v2.RandomErasing(p=random_erasing, value=pixels))
+        self.augmentations = _augmentations(color_jitter, rand_augment, random_erasing, [round(f) for f in fill])
 
     def __call__(self, frames: torch.Tensor, generator: np.random.Generator) -> torch.Tensor:
         """Frames (T, H, W, 3) uint8 -> clip (3, T, size, size) uint8."""
@@ -151,7 +122,7 @@ class TrainTransform:
             crop = random_area_crop(height, width, self.area, generator)
         else:
             short_side = generator.uniform(self.short_side[0], self.short_side[1])
-            crop = short_side_crop(height, width, self.size, short_side, *generator.random(2))
+            crop = square_crop(height, width, self.size / short_side, *generator.random(2))
         clip = crop_and_resize(frames, crop, self.size)
         mirrored = self.flip and generator.random() < 0.5
         if mirrored:
@@ -163,6 +134,26 @@ class TrainTransform:
                 for augmentation in self.augmentations:
                     clip = augmentation(clip)
         return clip.transpose(0, 1).contiguous(), mirrored
+
+
+def _augmentations(
+    color_jitter: float, rand_augment: str | None, random_erasing: float, fill: list[int]
+) -> list[torch.nn.Module]:
+    """Make torchvision's modules. It is imported here: loader processes that need none of it start sooner."""
+    modules: list[torch.nn.Module] = []
+    if not (color_jitter or rand_augment is not None or random_erasing):
+        return modules
+    from torchvision.transforms import InterpolationMode, v2
+
+    if rand_augment is not None:
+        magnitude, operations = parse_rand_augment(rand_augment)
+        bilinear = InterpolationMode.BILINEAR
+        modules.append(v2.RandAugment(num_ops=operations, magnitude=magnitude, interpolation=bilinear, fill=fill))
+    if color_jitter:
+        modules.append(v2.ColorJitter(color_jitter, color_jitter, color_jitter, min(color_jitter / 4, 0.5)))
+    if random_erasing:
+        modules.append(v2.RandomErasing(p=random_erasing, value=fill))
+    return modules
 
 
 def mirrored_classes(classes: Sequence[str]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Whatever a person has -> `VideoIndex`: list file, Kinetics or Something-Something annotations, class folders."""
+"""Turn whatever a person has into a `VideoIndex`: list file, official annotations, class folders, a configuration."""
 
 from __future__ import annotations
 
@@ -6,17 +6,39 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from stvideo.core.errors import StvideoError
-from stvideo.data.lists.disk import VIDEO_SUFFIXES, video_files
-from stvideo.data.lists.index import IndexBuilder, VideoIndex
-from stvideo.data.lists.kinetics import is_kinetics, read_kinetics
-from stvideo.data.lists.listfiles import empty_class_notes, read_classes, read_list
-from stvideo.data.lists.something import read_ssv2
-from stvideo.data.lists.split_report import official_size
-from stvideo.data.video.images import IMAGE_SUFFIXES
-from stvideo.preparation.joining import known_label
+import numpy as np
 
-__all__ = ["VIDEO_SUFFIXES", "class_folders", "is_kinetics", "read_annotations", "read_folders", "video_files"]
+from stvideo.core.errors import StvideoError
+from stvideo.core.files import exists
+from stvideo.data.lists.disk import video_files
+from stvideo.data.lists.index import IndexBuilder, VideoIndex, without
+from stvideo.data.lists.joining import known_label
+from stvideo.data.lists.kinetics import is_kinetics, kinetics_classes, read_kinetics
+from stvideo.data.lists.listfiles import read_classes, read_list
+from stvideo.data.lists.something import find_labels, read_ssv2
+from stvideo.data.lists.split_report import official_size
+from stvideo.data.video.formats import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from stvideo.settings.schema import DataConfig
+
+_USUAL_NAMES = {"train": ("train.txt", "train.csv", "train"), "val": ("val.txt", "val.csv", "validate.csv", "val")}
+
+
+def build_index(config: DataConfig, split: str) -> VideoIndex:
+    """List the videos of ``split``, checked as far as that is cheap; raises `StvideoError`."""
+    if split not in _USUAL_NAMES:
+        raise StvideoError(f"unknown split {split!r}: choose train or val")
+    if not config.root:
+        raise StvideoError("data.root is not set: name the folder that holds the videos, e.g. data.root=/data/k400")
+    root = Path(config.root).expanduser()
+    if not root.is_dir():
+        what = "this is a file, the folder that holds the videos is expected" if root.exists() else "no such folder"
+        raise StvideoError(f"data.root={config.root}: {what}")
+    if not any(root.iterdir()):
+        raise StvideoError(f"data.root={config.root}: the folder is empty")
+    source = find_annotations(config, split, root)
+    index = read_annotations(source, root, _classes(config, root, split), split)
+    check_presence(index, root, source)
+    return index
 
 
 def read_annotations(
@@ -50,15 +72,11 @@ def read_annotations(
 
 
 def read_folders(folder: Path, root: Path, classes: Sequence[str] | None = None) -> VideoIndex:
-    """A folder of class folders: ``folder/arm wrestling/any/where/x.mp4``. Folder names are the class names.
+    """Read a folder of class folders: ``folder/arm wrestling/any/where/x.mp4``. Folder names are the class names.
 
     Where there is no video but there are images (ImageNet's layout), every image is a clip of one frame.
     """
-    try:
-        prefix = folder.absolute().relative_to(root.absolute()).as_posix()
-    except ValueError:
-        raise StvideoError(f"{folder}: this folder of classes lies outside the data root {root}") from None
-    prefix = "" if prefix == "." else f"{prefix}/"
+    prefix = path_below(folder, root)
     names = class_folders(folder)
     if not names:
         raise StvideoError(f"{folder}: no class folders in it; expected one folder per class, videos inside")
@@ -72,7 +90,7 @@ def read_folders(folder: Path, root: Path, classes: Sequence[str] | None = None)
                 builder.add(f"{prefix}{name}/{file}", label)
         if len(builder):
             index = builder.finish(known)
-            index.notes += empty_class_notes(index)
+            index.notes += without(index.empty_classes())
             return index
     raise StvideoError(f"{folder}: no videos in its class folders (looked for {' '.join(VIDEO_SUFFIXES)})")
 
@@ -81,3 +99,62 @@ def class_folders(folder: Path) -> list[str]:
     """Names of the folders in ``folder``, sorted; hidden ones are not counted."""
     with os.scandir(folder) as entries:
         return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+
+
+def path_below(path: Path, root: Path) -> str:
+    """``path`` relative to ``root``, with a slash at its end unless it is the root itself; raises `StvideoError`."""
+    try:
+        relative = path.absolute().relative_to(root.absolute()).as_posix()
+    except ValueError:
+        raise StvideoError(f"{path}: lies outside the data root {root}") from None
+    return "" if relative == "." else f"{relative}/"
+
+
+def find_annotations(config: DataConfig, split: str, root: Path) -> Path:
+    """Find the annotations of ``split``: as given, below the root, or by the usual names in the root."""
+    given = getattr(config, split)
+    if given:
+        return find_file(given, root, split)
+    for name in _USUAL_NAMES[split]:
+        if (root / name).exists():
+            return root / name
+    usual = ", ".join(_USUAL_NAMES[split])
+    raise StvideoError(f"data.{split} is not set and {root} has none of {usual}: name the list file or folder")
+
+
+def find_file(given: str, root: Path, key: str) -> Path:
+    """Find what ``data.KEY`` names, from here or from the root; raises `StvideoError`."""
+    for path in (Path(given).expanduser(), root / given):
+        if exists(path):
+            return path
+    raise StvideoError(f"data.{key}={given}: no such file or folder, neither here nor in {root}")
+
+
+def _classes(config: DataConfig, root: Path, split: str) -> Sequence[str] | None:
+    """Class names that hold for all splits, so that the numbers agree between them."""
+    if config.classes:
+        return read_classes(find_file(config.classes, root, "classes"))
+    if split == "train":
+        return None
+    try:
+        train = find_annotations(config, "train", root)
+    except StvideoError:
+        return None
+    # Lists and Something-Something name their classes in a file beside them; Kinetics and folders only by what occurs
+    # in training.
+    if train.is_dir():
+        return class_folders(train)
+    if is_kinetics(train):
+        return kinetics_classes(train, "train")
+    beside = find_labels(train.parent) if train.suffix.lower() == ".json" else train.parent / "classes.txt"
+    if beside is not None and beside.is_file():
+        return read_classes(beside)
+    return read_annotations(train, root, split="train").classes
+
+
+def check_presence(index: VideoIndex, root: Path, source: Path, tries: int = 20) -> None:
+    """If not one of some videos is there, the root is wrong: better said at once than after an hour."""
+    chosen = np.unique(np.linspace(0, len(index) - 1, tries).astype(int))
+    paths = [root / index.path(int(video)) for video in chosen]
+    if not any(map(exists, paths)):
+        raise StvideoError(f"{source}: none of {len(paths)} videos tried exists, e.g. {paths[0]}; is data.root right?")

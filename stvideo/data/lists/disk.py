@@ -1,4 +1,4 @@
-"""Which files below a folder are videos, in one pass over its folders."""
+"""Find the videos below a folder, in one pass over its folders."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from stvideo.core.errors import StvideoError
+from stvideo.data.video.formats import VIDEO_SUFFIXES
 
-VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp")
 _PARTIAL_SUFFIXES = (".part", ".ytdl", ".tmp", ".temp", ".crdownload", ".aria2", ".partial", ".download")
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
 
 
 class LeftOut:
-    """Files that were passed over while looking for videos, by reason, with the first one as an example."""
+    """Count files that were passed over while looking for videos, by reason, with the first one as an example."""
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
@@ -28,14 +28,14 @@ class LeftOut:
 def video_files(
     root: Path, suffixes: Sequence[str] = VIDEO_SUFFIXES, left_out: LeftOut | None = None, sizes: bool = False
 ) -> Iterator[str]:
-    """Paths of all video files below ``root``, relative to it, in sorted order of folders and names.
+    """Find all video files below ``root``: paths relative to it, in sorted order of folders and names.
 
     What downloads and copies leave behind (``._name`` and other hidden files, ``name.part``, ``name.temp.mp4``, a file
     beside its ``.aria2``) is passed over, and so are folders that are called like a video. With ``sizes`` empty files
     are too, which asks the file system about every file.
 
     Args:
-        left_out: is told of everything that was passed over although it looks like a video.
+        left_out: counts everything that was passed over although it looks like a video.
 
     Raises:
         StvideoError: a folder cannot be listed.
@@ -57,15 +57,13 @@ def video_files(
             name = f"{folder}/{entry.name}" if folder else entry.name
             reason = _passed_over(lower, endings, entry.name in downloads)
             if entry.is_dir():
-                if lower.startswith("."):
-                    continue
-                if lower.endswith(endings):
+                if lower.endswith(endings) and lower[0] != ".":
                     left_out.add("folder called like a video", name)
-                elif not (entry.is_symlink() and _leads_upwards(root, folder, entry.path)):
+                elif lower[0] != "." and not (entry.is_symlink() and _leads_upwards(root, folder, entry.path)):
                     below.append(name)
             elif reason:
                 left_out.add(reason, name)
-            elif lower.endswith(endings) and not lower.startswith("."):
+            elif lower.endswith(endings):
                 if sizes and _is_empty(entry):
                     left_out.add("empty file", name)
                 else:
@@ -78,9 +76,7 @@ def _passed_over(name: str, endings: tuple[str, ...], unfinished: bool) -> str |
     if name.startswith("."):
         return "hidden file" if name.endswith(endings) else None
     stem = name.rsplit(".", 1)[0]
-    if unfinished or name.endswith(_PARTIAL_SUFFIXES):
-        return "partial download"
-    if name.endswith(endings) and stem.endswith(_PARTIAL_SUFFIXES):
+    if unfinished or name.endswith(_PARTIAL_SUFFIXES) or (name.endswith(endings) and stem.endswith(_PARTIAL_SUFFIXES)):
         return "partial download"
     return "archive" if name.endswith(_ARCHIVES) else None
 

@@ -1,4 +1,4 @@
-"""The list of videos of a data set, held as a few arrays.
+"""Hold the list of videos of a data set as a few arrays.
 
 A million entries as Python objects weigh hundreds of megabytes, and every loader process slowly copies them as it
 touches their reference counts. Arrays are small and stay shared with the workers: forked ones see the memory of their
@@ -12,14 +12,17 @@ import math
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, pairwise
 from multiprocessing.context import get_spawning_popen
 from typing import Any
 
 import numpy as np
 import torch
 
+Span = tuple[float, float]
+"""Start and end in seconds of the part of a video that counts."""
+
 _ARRAYS = ("names", "ends", "labels", "start", "end")
-_BLOCK = 65_536  # entries handled at a time, so that what they need meanwhile stays small
 
 
 @dataclass
@@ -51,14 +54,14 @@ class VideoIndex:
         paths: Iterable[str],
         labels: Iterable[int],
         classes: list[str],
-        spans: Sequence[tuple[float, float]] | None = None,
+        spans: Iterable[Span] | None = None,
         notes: Iterable[str] = (),
         official: int | None = None,
     ) -> VideoIndex:
-        """From paths and labels; ``spans`` are (start, end) seconds, NaN for "not given"."""
+        """Collect paths and labels; ``spans`` are (start, end) seconds, NaN for "not given"."""
         builder = IndexBuilder()
-        for number, (path, label) in enumerate(zip(paths, labels, strict=True)):
-            builder.add(path, label, spans[number] if spans is not None else None)
+        for columns in zip(paths, labels, *([] if spans is None else [spans]), strict=True):
+            builder.add(*columns)
         return builder.finish(classes, notes, official)
 
     def __len__(self) -> int:
@@ -80,21 +83,15 @@ class VideoIndex:
         return (None if np.isnan(start) else start), (None if np.isnan(end) else end)
 
     def select(self, keep: np.ndarray) -> VideoIndex:
-        """The videos whose numbers are in ``keep``, in that order; notes, classes and official size stay."""
+        """Take the videos whose numbers are in ``keep``, in that order; notes, classes and official size stay."""
         keep = np.asarray(keep, dtype=np.int64)
-        lengths = np.diff(self.ends, prepend=0)
-        ends = np.cumsum(lengths[keep])
-        names = np.empty(int(ends[-1]) if len(ends) else 0, dtype=np.uint8)
-        for first in range(0, len(keep), _BLOCK):
-            block = keep[first : first + _BLOCK]
-            size = lengths[block]
-            target = int(ends[first] - size[0])
-            starts_here = np.cumsum(size) - size
-            source = np.repeat(self.ends[block] - size - starts_here, size) + np.arange(int(size.sum()))
-            names[target : target + len(source)] = self.names[source]
+        lengths = np.diff(self.ends, prepend=0)[keep]
+        view, names = memoryview(self.names), bytearray()
+        for first, end in zip((self.ends[keep] - lengths).tolist(), self.ends[keep].tolist(), strict=True):
+            names += view[first:end]
         return VideoIndex(
-            names,
-            ends,
+            np.frombuffer(names, dtype=np.uint8),
+            np.cumsum(lengths),
             self.labels[keep],
             self.classes,
             None if self.start is None else self.start[keep],
@@ -122,15 +119,9 @@ class VideoIndex:
 
     def path_hashes(self) -> np.ndarray:
         """int64: Python's hash of every path as bytes, which differs from process to process."""
-        hashes = np.empty(len(self), dtype=np.int64)
-        origin = 0
-        for first in range(0, len(self), _BLOCK):
-            ends = (self.ends[first : first + _BLOCK] - origin).tolist()
-            names = self.names[origin : origin + ends[-1]].tobytes()
-            begins = [0, *ends[:-1]]
-            hashes[first : first + _BLOCK] = [hash(names[a:b]) for a, b in zip(begins, ends, strict=True)]
-            origin += ends[-1]
-        return hashes
+        view = memoryview(self.names)
+        places = pairwise(chain([0], self.ends.tolist()))
+        return np.fromiter((hash(bytes(view[first:end])) for first, end in places), dtype=np.int64, count=len(self))
 
     def empty_classes(self) -> list[str]:
         """Names of the classes that have no video."""
@@ -147,53 +138,57 @@ class VideoIndex:
 
     def __getstate__(self) -> dict[str, Any]:
         """For a process that is being spawned the arrays move to shared memory, once, where all workers read them."""
-        state = {**self.__dict__, "_shared": {}}
-        if get_spawning_popen() is None:
-            return state
-        for name in _ARRAYS:
-            if state[name] is not None and name not in self._shared:
-                self._shared[name] = torch.from_numpy(state[name]).share_memory_()
-                setattr(self, name, self._shared[name].numpy())
-        return {**state, **self._shared}
+        if get_spawning_popen() is not None:
+            for name in _ARRAYS:
+                if name not in self._shared and getattr(self, name) is not None:
+                    self._shared[name] = torch.from_numpy(getattr(self, name)).share_memory_()
+                    setattr(self, name, self._shared[name].numpy())
+            return {**self.__dict__, **dict.fromkeys(self._shared)}
+        return {**self.__dict__, "_shared": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        shared = {name: values for name, values in state.items() if isinstance(values, torch.Tensor)}
-        arrays = {name: values.numpy() for name, values in shared.items()}
-        self.__dict__.update({**state, **arrays, "_shared": shared})
+        arrays = {name: values.numpy() for name, values in state["_shared"].items()}
+        self.__dict__.update({**state, **arrays})
 
 
 class IndexBuilder:
-    """Collects entries one after another without keeping a Python object for any of them."""
+    """Collect entries one after another without keeping a Python object for any of them."""
 
     def __init__(self) -> None:
         self.names, self.ends, self.labels = bytearray(), array("q"), array("i")
-        self.start: array[float] | None = None
-        self.end: array[float] | None = None
+        self.spans: array[float] | None = None  # start and end in turns
 
     def __len__(self) -> int:
         return len(self.ends)
 
-    def add(self, path: str, label: int, span: tuple[float, float] | None = None) -> None:
-        """One more video; ``span`` in seconds, NaN for "not given"."""
-        if span is not None and self.start is None:
-            self.start, self.end = array("d", [math.nan]) * len(self), array("d", [math.nan]) * len(self)
+    def add(self, path: str, label: int, span: Span | None = None) -> None:
+        """Add a video; ``span`` in seconds, NaN for "not given"."""
+        if span is not None and self.spans is None:
+            self.spans = array("d", [math.nan]) * (2 * len(self))
         self.names += path.encode("utf-8", "surrogateescape")
         self.ends.append(len(self.names))
         self.labels.append(label)
-        if self.start is not None and self.end is not None:
-            start, end = span or (math.nan, math.nan)
-            self.start.append(start)
-            self.end.append(end)
+        if self.spans is not None:
+            self.spans.extend(span or (math.nan, math.nan))
 
     def finish(self, classes: list[str], notes: Iterable[str] = (), official: int | None = None) -> VideoIndex:
-        """The index, which takes the memory over; the builder is not to be used any more."""
+        """Make the index, which takes the memory over; the builder is not to be used any more."""
+        spans = None if self.spans is None else np.frombuffer(self.spans, dtype=np.float64).reshape(-1, 2)
         return VideoIndex(
             names=np.frombuffer(self.names, dtype=np.uint8),
             ends=np.frombuffer(self.ends, dtype=np.int64),
             labels=np.frombuffer(self.labels, dtype=np.int32),
             classes=classes,
-            start=None if self.start is None else np.frombuffer(self.start, dtype=np.float64),
-            end=None if self.end is None else np.frombuffer(self.end, dtype=np.float64),
+            start=None if spans is None else np.ascontiguousarray(spans[:, 0]),
+            end=None if spans is None else np.ascontiguousarray(spans[:, 1]),
             notes=list(notes),
             official=official,
         )
+
+
+def without(classes: Sequence[str], what: str = "video") -> list[str]:
+    """Say in one line that ``classes`` have no ``what``; no line for no class."""
+    if len(classes) < 2:
+        return [f"class {name!r} has no {what}" for name in classes]
+    more = ", ..." if len(classes) > 3 else ""
+    return [f"{len(classes)} classes have no {what}: {', '.join(map(repr, classes[:3]))}{more}"]

@@ -1,4 +1,4 @@
-"""Official Kinetics annotations (400, 600, 700): CSV (``label,youtube_id,time_start,time_end,split``) or JSON.
+"""Read official Kinetics annotations (400, 600, 700): CSV (``label,youtube_id,time_start,time_end,split``) or JSON.
 
 Columns, their order and their names differ a little between releases; some test splits come without labels. The JSON
 files say the same: ``{youtube_id: {"annotations": {"label": ..., "segment": [start, end]}, "subset": "train", ...}}``.
@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 from stvideo.core.errors import StvideoError
 from stvideo.data.lists.index import VideoIndex
-from stvideo.data.lists.listfiles import read_json, read_lines, read_start
-from stvideo.preparation.joining import Entry, Join, OnDisk, known_label
+from stvideo.data.lists.joining import Annotation, Join, OnDisk, known_label
+from stvideo.data.lists.text_files import read_json, read_lines, read_start, shown
 
 T = TypeVar("T")
 # Line, or position in a JSON file; identifier, start, end, label, split: as the file says them, "" where it does not.
@@ -29,7 +29,7 @@ _COLUMNS = {
     "time_end": ("time_end", "end_time", "end", "end_seconds"),
     "split": ("split", "subset"),
 }
-_ORDER_WITHOUT_HEADING = ("label", "youtube_id", "time_start", "time_end", "split", "is_cc")
+_NEEDED = ("youtube_id", "time_start", "time_end")
 # An object of objects that soon speaks of segments; Something-Something's files are a list, and an object of numbers.
 _JSON_OPENING = re.compile(r'\s*\{\s*"[^"]*"\s*:\s*\{[^\[]*"segment"')
 _YOUTUBE_ID = re.compile(r"[\w-]{11}$")
@@ -37,20 +37,17 @@ _SPLITS = {"train": "train", "training": "train", "test": "test", "val": "val", 
 
 
 def is_kinetics(path: Path) -> bool:
-    """Whether the file opens as the official Kinetics annotations do, CSV (with its heading) or JSON."""
+    """Tell whether the file opens as the official Kinetics annotations do, CSV (with its heading) or JSON."""
     if path.suffix.lower() == ".json":
         return _JSON_OPENING.match(read_start(path)) is not None
-    if path.suffix.lower() != ".csv":
-        return False
-    heading = next(csv.reader([next(read_lines(path), "")]), [])
-    return {"youtube_id", "time_start", "time_end"} <= _columns(heading).keys()
+    return path.suffix.lower() == ".csv" and set(_NEEDED) <= _columns(next(read_lines(path), "")).keys()
 
 
-def kinetics_entries(path: Path, classes: Sequence[str] | None = None) -> Iterator[tuple[str, Entry]]:
-    """(split, entry) of every row. The split is train, val, test, or whatever else the file calls it; where the rows do
-    not say, it is what the name of the file says, or empty.
+def kinetics_entries(path: Path, classes: Sequence[str] | None = None) -> Iterator[tuple[str, Annotation]]:
+    """Read (split, annotation) of every row.
 
-    A clip lies under the name ``{id}_{start:06d}_{end:06d}`` or ``{id}``, in any folder.
+    The split is train, val, test, or whatever else the file calls it; where the rows do not say, it is what the name of
+    the file says, or empty. A clip lies under the name ``{id}_{start:06d}_{end:06d}`` or ``{id}``, in any folder.
 
     Args:
         classes: class names that labels must be among; None takes any label.
@@ -78,22 +75,53 @@ def kinetics_entries(path: Path, classes: Sequence[str] | None = None) -> Iterat
         stems = (trimmed, f"{video}_{int(start)}_{int(end)}", video)
         # CVDF's archives carry clips that replace broken ones in a folder of their own.
         folders = ("replacement", "replacement_for_corrupted_k400", split, text, text.replace(" ", "_"))
-        yield split, Entry(line, label, trimmed, stems, folders, (start, end))
+        yield split, Annotation(line, label, trimmed, stems, folders, (start, end))
+
+
+def read_kinetics(path: Path, root: Path, classes: Sequence[str] | None = None, split: str | None = None) -> VideoIndex:
+    """Join an official Kinetics CSV or JSON file with the videos below ``root``; see `kinetics_entries`.
+
+    Rows without a video are left out and counted in the notes. Every file counts as a whole: for untrimmed downloads
+    ``data_tools/kinetics.py untrimmed=true`` writes lists. Of several splits in one file ``split`` is taken, None: all.
+    """
+    on_disk = OnDisk.scan(root)
+    joins: dict[str, Join] = {}
+    for name, entry in kinetics_entries(path, classes):
+        if entry.label is None:
+            raise StvideoError(f"{_place(path, entry.line)}: no label (the test split has none)")
+        joins.setdefault(name if split else "", Join(on_disk)).add(entry)
+    join = _of_split(joins, split, path)
+    return join.index(classes if classes is not None else sorted(map(str, join.classes)), path)
+
+
+def kinetics_classes(path: Path, split: str | None = None) -> list[str]:
+    """Labels of official annotations in the standard, alphabetical, order; of ``split`` if it holds several."""
+    labels: dict[str, set[str]] = {}
+    for name, entry in kinetics_entries(path):
+        if entry.label is not None:
+            labels.setdefault(name if split else "", set()).add(entry.label)
+    return sorted(_of_split(labels, split, path))
+
+
+def split_of_name(name: str) -> str:
+    """train, val or test, whichever a file called ``name`` says it is; else empty."""
+    words = re.findall(r"[a-z]+", name.lower())
+    return next((_SPLITS[word] for word in words if word in _SPLITS), "")
 
 
 def _csv_rows(path: Path) -> Iterator[_Row]:
     lines = read_lines(path)
     first = next(lines, "")
     heading = next(csv.reader([first]), [])
-    columns, rows = _columns(heading), lines
-    if _is_row(heading):
-        columns, rows = dict(zip(_ORDER_WITHOUT_HEADING, range(len(heading)), strict=False)), chain([first], lines)
-    for column in ("youtube_id", "time_start", "time_end"):
+    columns, rows, skipped = _columns(first), lines, 1
+    if len(heading) >= 4 and _YOUTUBE_ID.match(heading[1]) and heading[2].isdigit() and heading[3].isdigit():
+        # No heading but a clip.
+        columns, rows, skipped = {name: place for place, name in enumerate(_COLUMNS)}, chain([first], lines), 0
+    for column in _NEEDED:
         if column not in columns:
-            raise StvideoError(f"{path}:1: no column {column!r} in it; it has {', '.join(heading) or 'none'}")
-    id_at, start_at, end_at = columns["youtube_id"], columns["time_start"], columns["time_end"]
+            raise StvideoError(f"{path}:1: no column {column!r} in it; it has {shown(', '.join(heading) or 'none')}")
+    id_at, start_at, end_at = (columns[name] for name in _NEEDED)
     label_at, split_at = columns.get("label", -1), columns.get("split", -1)
-    skipped = 1 if rows is lines else 0
     reader = csv.reader(rows)
     for row in reader:
         if not "".join(row).strip():  # a blank line, or one of separators only, as spreadsheets leave them
@@ -102,7 +130,7 @@ def _csv_rows(path: Path) -> Iterator[_Row]:
         if len(row) != len(heading):
             raise StvideoError(f"{path}:{line}: {len(heading)} columns are expected as in the first line")
         label = row[label_at].strip() if label_at >= 0 else ""
-        split = row[split_at].strip() if split_at >= 0 else ""
+        split = row[split_at].strip() if 0 <= split_at < len(row) else ""
         yield line, row[id_at].strip(), row[start_at], row[end_at], label, split
 
 
@@ -116,7 +144,8 @@ def _json_rows(path: Path) -> Iterator[_Row]:
             (start, end), label = annotations["segment"], annotations.get("label") or ""
         except (TypeError, KeyError, ValueError, AttributeError):
             raise StvideoError(
-                f"{_place(path, position)} ({video}): expected 'annotations' with 'label' and 'segment': [start, end]"
+                f"{_place(path, position)} ({shown(video)}): expected 'annotations' with 'label' and 'segment': "
+                "[start, end]"
             ) from None
         yield position, video.strip(), start, end, str(label).strip(), str(split).strip()
 
@@ -124,34 +153,6 @@ def _json_rows(path: Path) -> Iterator[_Row]:
 def _place(path: Path, line: int) -> str:
     """How messages name an annotation; in JSON files lines mean nothing, and entries are counted from 0."""
     return f"{path}: entry {line}" if path.suffix.lower() == ".json" else f"{path}:{line}"
-
-
-def read_kinetics(path: Path, root: Path, classes: Sequence[str] | None = None, split: str | None = None) -> VideoIndex:
-    """An official Kinetics CSV or JSON file joined with the videos below ``root``; see `kinetics_entries`.
-
-    Rows without a video are left out and counted in the notes. Every file counts as a whole: for untrimmed downloads
-    ``data_tools/kinetics.py untrimmed=true`` writes lists. Of several splits in one file ``split`` is taken, None: all.
-    """
-    on_disk = OnDisk.scan(root)
-    joins: dict[str, Join] = {}
-    for name, entry in kinetics_entries(path, classes):
-        if entry.label is None:
-            raise StvideoError(f"{_place(path, entry.line)}: no label (the test split has none)")
-        joins.setdefault(name if split else "", Join(on_disk)).add(entry)
-    join = _of_split(joins, split, path)
-    if not join.found:
-        raise StvideoError(f"{path}: none of its {join.official} videos is below the data root {root}")
-    return join.index(classes if classes is not None else sorted(map(str, join.classes)))
-
-
-def kinetics_classes(path: Path, split: str | None = None) -> list[str]:
-    """Labels of official annotations in the standard, alphabetical, order; of ``split`` if it holds several."""
-    labels: dict[str, set[str]] = {}
-    for name, entry in kinetics_entries(path):
-        if entry.label is not None:
-            labels.setdefault(name if split else "", set()).add(entry.label)
-    chosen: set[str] = _of_split(labels, split, path)
-    return sorted(chosen)
 
 
 def _of_split(splits: dict[str, T], split: str | None, path: Path) -> T:
@@ -162,19 +163,9 @@ def _of_split(splits: dict[str, T], split: str | None, path: Path) -> T:
     return found
 
 
-def split_of_name(name: str) -> str:
-    """train, val or test, whichever a file called ``name`` says it is; else empty."""
-    words = re.findall(r"[a-z]+", name.lower())
-    return next((_SPLITS[word] for word in words if word in _SPLITS), "")
-
-
-def _columns(heading: Sequence[str]) -> dict[str, int]:
+def _columns(heading: str) -> dict[str, int]:
     """Where the columns are that we know by one of their names."""
-    names = [re.sub(r"[\s-]+", "_", name.strip(" \r\n#").lower()) for name in heading]
+    fields = next(csv.reader([heading]), [])
+    names = [re.sub(r"[\s-]+", "_", name.strip(" \r\n#").lower()) for name in fields]
     found = {column: [names.index(name) for name in known if name in names] for column, known in _COLUMNS.items()}
     return {column: places[0] for column, places in found.items() if places}
-
-
-def _is_row(fields: Sequence[str]) -> bool:
-    """Whether a first line is no heading but a clip."""
-    return len(fields) >= 4 and bool(_YOUTUBE_ID.match(fields[1])) and fields[2].isdigit() and fields[3].isdigit()

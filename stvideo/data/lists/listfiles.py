@@ -1,4 +1,4 @@
-"""Reading list files: one video a line, ``path label [start end]``, separated by tabs, commas or spaces.
+"""Read list files: one video a line, ``path label [start end]``, separated by tabs, commas or spaces.
 
     "my videos/arm wrestling 01.mp4" 6
     archery/x1.mp4,archery
@@ -11,20 +11,20 @@ Every error names the file and the line.
 from __future__ import annotations
 
 import csv
-import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
 from stvideo.core.errors import StvideoError, nearest
-from stvideo.data.lists.index import IndexBuilder, VideoIndex
+from stvideo.data.lists.index import IndexBuilder, Span, VideoIndex, without
+from stvideo.data.lists.text_files import SHOWN, read_json, read_lines, read_text, shown
 
 _PATH_HEADINGS = {"path", "video", "video_path", "filename", "file"}
 _EXPECTED = "expected: path label [start end]; quote a path that contains spaces"
-# Paths that need a closer look: they may leave the root, or start from it as "find ." writes them.
-_SUSPICIOUS = re.compile(r"^[/~]|^\./|^$|\.\.|[\\:\0]")
+# Paths that need a closer look: they may leave the root, or spell in another way what others name too.
+_SUSPICIOUS = re.compile(r"^[/~]|//|(^|/)\.{1,2}(/|$)|/$|^$|[\\\0]")
 _QUOTED = re.compile(r"""("[^"]*"|'[^']*')(?:\s*[\s,]\s*|$)""")  # a quoted path and what separates it from the label
 # "a, b.mp4 3": in a list separated by spaces, a comma inside a path.
 _COMMA_IN_PATH = re.compile(r"[^\s,]*,[^,]*\.\w{2,4}\s+\d+(\s+[\d.]+\s+[\d.]+)?$")
@@ -46,19 +46,16 @@ def read_list(path: Path, root: Path, classes: Sequence[str] | None = None) -> V
     builder = IndexBuilder()
     add, suspicious = builder.add, _SUSPICIOUS.search
     for line_number, fields in _rows(path):
-        name, text = fields[0], fields[1] if len(fields) > 1 else ""
         try:
             if len(fields) not in (2, 4):
-                raise StvideoError(f"{' '.join(fields)[:80]!r} has {len(fields)} columns; {_EXPECTED}")
+                raise StvideoError(f"{shown(' '.join(fields))} has {len(fields)} columns; {_EXPECTED}")
+            name, text = fields[0], fields[1]
             if suspicious(name):
                 name = _inside(name, prefixes)
             label = known.get(text)
             if label is None:
                 label = known[text] = _label(text, numbers, classes)
-            if len(fields) == 2:
-                add(name, label)
-            else:
-                add(name, label, _span(fields[2], fields[3]))
+            add(name, label, None if len(fields) == 2 else _span(fields[2], fields[3]))
         except StvideoError as error:
             raise StvideoError(f"{path}:{line_number}: {error}") from None
     if not len(builder):
@@ -66,86 +63,40 @@ def read_list(path: Path, root: Path, classes: Sequence[str] | None = None) -> V
     index = builder.finish(
         list(classes) if classes is not None else [str(number) for number in range(1 + max(known.values()))]
     )
-    index.notes += _repeats(index, path) + empty_class_notes(index)
+    index.notes += _repeats(index, path) + without(index.empty_classes())
     return index
 
 
 def read_classes(path: Path) -> list[str]:
-    """Class names: one a line, or a JSON object name -> number (Something-Something's labels.json)."""
+    """Read class names: one a line, or a JSON object name -> number (Something-Something's labels.json)."""
     if path.suffix.lower() == ".json":
         return _read_numbered_classes(path)
     names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     if not names:
         raise StvideoError(f"{path}: no class names in it; expected one a line")
-    duplicates = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else ()
-    if duplicates:
-        raise StvideoError(f"{path}: class {sorted(duplicates)[0]!r} is named twice")
+    name, count = Counter(names).most_common(1)[0]
+    if count > 1:
+        raise StvideoError(f"{path}: class {shown(name)} is named twice")
     return names
 
 
+def quoted(path: str) -> str:
+    """Write ``path`` as a column of a list, in quotes where it would be read as something else."""
+    quotes = path[0] in "#\"'" or "\t" in path or path != path.strip()
+    return '"' + path.replace('"', '""') + '"' if quotes else path
+
+
 def _read_numbered_classes(path: Path) -> list[str]:
-    """Something-Something's labels.json: {"template": "number", ...} -> templates in the order of their numbers."""
     content = read_json(path)
     if not isinstance(content, dict) or not content:
         raise StvideoError(f"{path}: expected a JSON object of class name -> number")
     try:
         numbered = {int(number): name for name, number in content.items()}
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise StvideoError(f"{path}: class numbers are expected as values") from None
     if sorted(numbered) != list(range(len(content))):
         raise StvideoError(f"{path}: class numbers are not 0 .. {len(content) - 1}, each once")
     return [numbered[number] for number in range(len(content))]
-
-
-def read_json(path: Path) -> Any:
-    """What a JSON file holds; raises `StvideoError` with the line if it is not JSON."""
-    try:
-        return json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise StvideoError(f"{path}:{error.lineno}: not valid JSON ({error.msg})") from None
-    except (RecursionError, ValueError) as error:  # nested too deeply, or a number without end
-        raise StvideoError(f"{path}: not JSON that can be read ({error})") from None
-
-
-def read_text(path: Path) -> str:
-    """The file as text; raises `StvideoError` if it cannot be read or is not UTF-8."""
-    return "".join(read_lines(path))
-
-
-def read_start(path: Path, characters: int = 4096) -> str:
-    """How a text file begins, however long its lines are; empty if it cannot be read."""
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            return file.read(characters)
-    except (OSError, UnicodeDecodeError):
-        return ""
-
-
-def read_lines(path: Path) -> Iterator[str]:
-    """The lines of a text file one by one, with their ends; raises `StvideoError` as `read_text` does."""
-    done = 0
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            for line in file:
-                yield line
-                done += 1
-    except FileNotFoundError:
-        raise StvideoError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise StvideoError(f"{path}: this is a folder, a file is expected") from None
-    except UnicodeDecodeError:
-        raise StvideoError(f"{path}: not a text file in UTF-8 (after line {done})") from None
-    except OSError as error:
-        raise StvideoError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def empty_class_notes(index: VideoIndex) -> list[str]:
-    """One line about the classes that have no video; none if every class has one."""
-    empty = index.empty_classes()
-    if len(empty) < 2:
-        return [f"class {name!r} has no video" for name in empty]
-    more = ", ..." if len(empty) > 3 else ""
-    return [f"{len(empty)} of {len(index.classes)} classes have no video: {', '.join(empty[:3])}{more}"]
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -161,8 +112,8 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         is_first, separator = not separator, separator or _separator(line)
         try:
             fields = _split(line, separator)
-        except StvideoError as error:
-            raise StvideoError(f"{path}:{number}: {error}") from None
+        except csv.Error as error:
+            raise StvideoError(f"{path}:{number}: quotes do not match ({error})") from None
         if is_first and fields[0].lower() in _PATH_HEADINGS and (len(fields) < 2 or not fields[1].isdigit()):
             continue
         yield number, fields
@@ -172,26 +123,20 @@ def _separator(line: str) -> str:
     """Tab, comma or space, judged by the first line with content."""
     if "\t" in line:
         return "\t"
-    quoted = _QUOTED.match(line)
-    if quoted:
-        return "," if "," in line[len(quoted[1]) :] else " "
+    quoted_path = _QUOTED.match(line)
+    if quoted_path:
+        return "," if "," in line[len(quoted_path[1]) :] else " "
     return "," if "," in line and not _COMMA_IN_PATH.match(line) else " "
 
 
 def _split(line: str, separator: str) -> list[str]:
-    """The columns of one line."""
-    quoted = _QUOTED.match(line)
-    if quoted and '"' not in line[quoted.end() :]:
-        rest = line[quoted.end() :]
-        return [
-            quoted[1][1:-1],
-            *(rest.split() if separator == " " else _split(rest, separator) if rest else []),
-        ]
+    """The columns of one line; raises csv.Error."""
+    quoted_path = _QUOTED.match(line)
+    if quoted_path and '"' not in line[quoted_path.end() :]:
+        rest = line[quoted_path.end() :]
+        return [quoted_path[1][1:-1], *(rest.split() if separator == " " else _split(rest, separator) if rest else [])]
     if '"' in line:
-        try:
-            row = next(csv.reader([line], delimiter=separator, skipinitialspace=True, strict=True))
-        except (csv.Error, StopIteration) as error:
-            raise StvideoError(f"quotes do not match ({error})") from None
+        row = next(csv.reader([line], delimiter=separator, skipinitialspace=True, strict=True))
         return [field.strip() for field in row if field.strip() or separator != " "]
     if separator != " ":
         return [field.strip() for field in line.split(separator)]
@@ -204,43 +149,48 @@ def _split(line: str, separator: str) -> list[str]:
 
 def _label(text: str, numbers: dict[str, int], classes: Sequence[str] | None) -> int:
     if text.isdecimal():
-        label = int(text)
+        label = int(text) if len(text) < 10 else _MAX_CLASSES
         if classes is not None and label >= len(classes):
-            raise StvideoError(f"class {label} is outside 0 .. {len(classes) - 1}, the classes that are named")
+            raise StvideoError(f"class {text[:SHOWN]} is outside 0 .. {len(classes) - 1}, the classes that are named")
         if label >= _MAX_CLASSES:
-            raise StvideoError(f"class number {label} is too large")
+            raise StvideoError(f"class number {text[:SHOWN]} is too large")
         return label
     if text in numbers:
         return numbers[text]
     if _is_integer(text):
-        raise StvideoError(f"class {text} is negative")
+        raise StvideoError(f"class {text[:SHOWN]} is negative")
     if classes is None:
-        raise StvideoError(f"label {text!r} is not a number, and no class names are given (data.classes)")
-    raise StvideoError(f"label {text!r} is not in the class list{nearest(text, numbers)}")
+        raise StvideoError(f"label {shown(text)} is not a number, and no class names are given (data.classes)")
+    raise StvideoError(f"label {shown(text)} is not in the class list{nearest(text[:SHOWN], numbers)}")
 
 
-def _span(start: str, end: str) -> tuple[float, float]:
+def _span(start: str, end: str) -> Span:
     try:
         first = float(start) if start else math.nan
         last = float(end) if end else math.nan
     except ValueError:
-        raise StvideoError(f"start and end are seconds, not {start!r} and {end!r}") from None
+        raise StvideoError(f"start and end are seconds, not {shown(start)} and {shown(end)}") from None
     possible = (not start or 0 <= first < math.inf) and (not end or 0 < last < math.inf)
     if not possible or last <= first:
-        raise StvideoError(f"a video cannot be cut from {start} s to {end} s")
+        raise StvideoError(f"a video cannot be cut from {start[:SHOWN]} s to {end[:SHOWN]} s")
     return first, last
 
 
 def _inside(name: str, prefixes: tuple[str, ...]) -> str:
-    """``name`` relative to the root if it stays inside; else an error. Symbolic links inside the root are allowed."""
+    """Spell ``name`` in its one way, relative to the root; raises `StvideoError` unless it stays inside.
+
+    Symbolic links inside the root are allowed.
+    """
     if not name:
         raise StvideoError(f"the path is empty; {_EXPECTED}")
     if "\0" in name:
-        raise StvideoError(f"{name!r} is no path")
-    relative = next((name.removeprefix(prefix) for prefix in prefixes if name.startswith(prefix)), name)
-    if relative.startswith(("/", "~")) or ".." in PurePosixPath(relative.replace("\\", "/")).parts:
-        raise StvideoError(f"{name!r} lies outside the data root {prefixes[0]}")
-    return relative.removeprefix("./")
+        raise StvideoError(f"{shown(name)} is no path")
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    plain = "/" * name.startswith("/") + "/".join(parts)
+    plain = next((plain.removeprefix(prefix) for prefix in prefixes if plain.startswith(prefix)), plain)
+    if not plain or plain.startswith(("/", "~")) or ".." in plain.replace("\\", "/").split("/"):
+        raise StvideoError(f"{shown(name)} lies outside the data root {prefixes[0]}")
+    return plain
 
 
 def _repeats(index: VideoIndex, path: Path) -> list[str]:

@@ -1,8 +1,8 @@
-"""The manifest: what data_tools/verify.py found out about every video, and how a data set uses it.
+"""Read the manifest: what data_tools/verify.py found out about every video, and how a data set uses it.
 
-A CSV file with one line per video (`Entry` names the columns), by default ``manifest.csv`` in the data root. A dataset
-leaves out the videos it calls unusable, reads those that decord gets wrong with PyAV, and takes no frame from behind
-the last one that can be decoded.
+A CSV file with one line per video (`VideoRow` names the columns), by default ``manifest.csv`` in the data root. A
+dataset leaves out the videos it calls unusable, reads those that decord gets wrong with PyAV, and takes no frame from
+behind the last one that can be decoded.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ import csv
 from array import array
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from stvideo.core.errors import StvideoError
 from stvideo.core.messages import EVERY_PROCESS, logger
-from stvideo.data.lists.index import VideoIndex
+from stvideo.data.lists.annotations import find_file
+from stvideo.data.lists.index import VideoIndex, without
 
 FILE_NAME = "manifest.csv"
 STATUSES = {
@@ -28,10 +29,31 @@ STATUSES = {
     "unusable": "left out",
 }
 
+Row = TypeVar("Row", bound="CsvRow")
+
 
 @dataclass(frozen=True)
-class Entry:
-    """One line. The columns that a dataset reads come first.
+class CsvRow:
+    """A line of a CSV file as a dataclass of texts, integers and floats, the first of which names it."""
+
+    def row(self) -> list[Any]:
+        """Write the fields of the line, floats to the sixth decimal."""
+        return [round(value, 6) if isinstance(value, float) else value for value in astuple(self)]
+
+    @classmethod
+    def from_row(cls: type[Row], row: list[str]) -> Row:
+        """Reverse `row`; raises ValueError."""
+        kinds = {"str": str, "int": int, "float": float}
+        return cls(*(kinds[str(field.type)](text) for field, text in zip(fields(cls), row, strict=True)))
+
+    @classmethod
+    def columns(cls) -> list[str]:
+        return [field.name for field in fields(cls)]
+
+
+@dataclass(frozen=True)
+class VideoRow(CsvRow):
+    """What is known of one video. The columns that a dataset reads come first.
 
     Attributes:
         path: relative to the data root.
@@ -66,37 +88,22 @@ class Entry:
     decord: str = ""
     modified: int = 0
 
-    def row(self) -> list[Any]:
-        """The fields of its line, seconds and rates to the microsecond."""
-        return [round(value, 6) if isinstance(value, float) else value for value in astuple(self)]
-
-    @classmethod
-    def from_row(cls, row: list[str]) -> Entry:
-        """The reverse of `row`; raises ValueError."""
-        values = (_TYPES[str(field.type)](text) for field, text in zip(fields(cls), row, strict=True))
-        return cls(*values)
-
-
-_TYPES: dict[str, Any] = {"str": str, "int": int, "float": float}
-COLUMNS = tuple(field.name for field in fields(Entry))
-_HEADER = ",".join(COLUMNS)
-
 
 class Checked:
-    """What a manifest says about the videos of an index: small arrays, shared by the loader's workers.
+    """Hold what a manifest says about the videos of an index in small arrays, shared by the loader's workers.
 
     ``left_out``: how many videos of the list are not in the index because they are unusable.
     """
 
     def __init__(self, source: Path, left_out: int, frames: np.ndarray, size: np.ndarray, exact: np.ndarray) -> None:
         self.source, self.left_out = source, left_out
-        self._frames, self._size, self._exact = (
-            torch.from_numpy(values).share_memory_() for values in (frames, size, exact)
-        )
+        self._frames = torch.from_numpy(frames.astype(np.int32)).share_memory_()
+        self._size = torch.from_numpy(size.copy()).share_memory_()
+        self._exact = torch.from_numpy(exact.astype(np.uint8)).share_memory_()
         self._warned = torch.zeros(1, dtype=torch.uint8).share_memory_()
 
     def reading(self, video: int, path: Path, decoder: str) -> tuple[str, int | None]:
-        """How to read video number ``video``: (decoder, frames that can be decoded, None if that is not known).
+        """Say how to read video number ``video``: (decoder, frames that can be decoded, None if that is not known).
 
         Files may be copied, which changes their times; one of another size is another file, for which nothing is known.
         """
@@ -117,7 +124,7 @@ class Checked:
 
 
 def use_manifest(index: VideoIndex, root: Path, given: str | None) -> tuple[VideoIndex, Checked | None]:
-    """``index`` without the videos that the manifest calls unusable, and what it says about the others.
+    """Leave out the videos that the manifest calls unusable, and return what it says about the others.
 
     Args:
         index: the videos of a split.
@@ -129,12 +136,14 @@ def use_manifest(index: VideoIndex, root: Path, given: str | None) -> tuple[Vide
     Raises:
         StvideoError: the manifest is missing or malformed, is about other videos, or calls all of them unusable.
     """
-    path = _find(root, given)
-    if path is None:
+    if given is None and not (root / FILE_NAME).is_file():
         return index, None
-    hashes, unusable, frames, size, exact = _read(path)
-    rows = _match(index, hashes)
-    known = rows >= 0
+    path = root / FILE_NAME if given is None else find_file(given, root, "manifest")
+    table = _read(path)
+    wanted = index.path_hashes()
+    about = table[:, np.searchsorted(table[0], wanted).clip(0, table.shape[1] - 1)]  # the line of every video
+    found, unusable, _, sizes, _ = about
+    known = found == wanted
     if not known.any():
         raise StvideoError(
             f"{path}: it names none of the {len(index):,} videos, e.g. {index.path(0)}: run data_tools/verify.py on "
@@ -146,8 +155,8 @@ def use_manifest(index: VideoIndex, root: Path, given: str | None) -> tuple[Vide
             f"{path} does not know {np.count_nonzero(~known):,} of {len(index):,} videos, "
             f"e.g. {index.path(int(np.argmin(known)))}: run data_tools/verify.py on this list"
         )
-    bad = np.flatnonzero(known & unusable[rows])
-    changed = np.array([_changed(root / index.path(int(video)), int(size[rows[video]])) for video in bad], dtype=bool)
+    bad = np.flatnonzero(known & (unusable > 0))
+    changed = np.array([_changed(root / index.path(video), sizes[video]) for video in bad.tolist()], dtype=bool)
     if changed.any():
         notes.append(_stale(path, f"{int(changed.sum()):,} videos that it calls unusable are", "they are"))
     left_out = bad[~changed]
@@ -155,84 +164,51 @@ def use_manifest(index: VideoIndex, root: Path, given: str | None) -> tuple[Vide
         raise StvideoError(f"{path}: it calls all {len(index):,} videos unusable; its column 'reason' says why")
     keep = np.ones(len(index), dtype=bool)
     keep[left_out] = False
-    chosen = index.select(np.flatnonzero(keep)) if len(left_out) else index
+    chosen = index
     if len(left_out):
+        chosen = index.select(np.flatnonzero(keep))
         notes.append(
             f"left out {len(left_out):,} of {len(index):,} videos that {path} calls unusable, "
             f"e.g. {index.path(int(left_out[0]))}"
         )
-        lost = sorted(set(chosen.empty_classes()) - set(index.empty_classes()))
-        if lost:
-            more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
-            notes.append(f"class {', '.join(map(repr, lost[:3]))}{more}: no usable video is left")
+        notes += without(sorted(set(chosen.empty_classes()) - set(index.empty_classes())), "usable video left")
     chosen.notes = notes
-    rows = rows[keep]
-    known = (rows >= 0) & ~unusable[rows]
-    about_chosen = (np.where(known, values[rows], 0) for values in (frames, size, exact))
-    return chosen, Checked(path, len(left_out), *about_chosen)
+    usable = known & (unusable == 0)
+    return chosen, Checked(path, len(left_out), *np.where(usable, about[2:], 0)[:, keep])
 
 
-def _find(root: Path, given: str | None) -> Path | None:
-    if given is None:
-        beside = root / FILE_NAME
-        return beside if beside.is_file() else None
-    for path in (Path(given).expanduser(), root / given):
-        if path.is_file():
-            return path
-    raise StvideoError(
-        f"data.manifest={given}: no such file, neither here nor in {root}; data_tools/verify.py makes it"
-    )
+# 1: not by decord; 2: by PyAV alone, for torchcodec too goes by what the file says of its length.
+_EXACT = {"exact": 1, "partial": 2}
 
 
-def _read(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Columns (hash of the path, unusable, frames, bytes, exact), sorted by hash; the last line about a path counts.
+def _read(path: Path) -> np.ndarray:
+    """Read the columns hash of the path, unusable, frames, bytes, exact: int64 (5, lines), sorted by hash.
 
-    A name is only known by its hash, in this process: 8 bytes instead of a hundred.
+    A name is only known by its hash, in this process: 8 bytes instead of a hundred. The last line about a path counts.
     """
-    hashes, frames, size = array("q"), array("i"), array("q")
-    unusable, exact = bytearray(), bytearray()
-    number = 1
+    values = array("q")
+    if not path.is_file():
+        raise StvideoError(f"{path}: a file is expected as manifest")
     try:
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-            if file.readline().strip() != _HEADER:
+            rows = csv.reader(line for line in file if line.endswith("\n"))  # verify.py may be writing the last one
+            if next(rows, None) != VideoRow.columns():
                 raise StvideoError(f"{path}: not a manifest of data_tools/verify.py (its first line is another)")
-            for number, line in enumerate(file, 2):  # noqa: B007
-                if not line.endswith("\n"):
-                    break  # verify.py was cut off while writing it
-                row = line.split(",", 5) if not line.startswith('"') else next(csv.reader([line]))
-                name, status = row[0], row[1]
-                frames.append(int(row[2]))
-                size.append(int(row[3]))
-                hashes.append(hash(name.encode("utf-8", "surrogateescape")))
-                unusable.append(status == "unusable")
-                # 1: not by decord; 2: by PyAV alone, for torchcodec too goes by what the file says of its length.
-                exact.append({"exact": 1, "partial": 2}.get(status, 0))
+            for name, status, frames, size, *_ in rows:
+                key = hash(name.encode("utf-8", "surrogateescape"))
+                values.extend((key, status == "unusable", int(frames), int(size), _EXACT.get(status, 0)))
     except OSError as error:
         raise StvideoError(f"{path}: cannot be read ({error.strerror})") from None
     except StvideoError:
         raise
-    except (ValueError, IndexError, OverflowError, csv.Error):
-        raise StvideoError(f"{path}:{number}: not a line of a manifest; run data_tools/verify.py again") from None
-    if not hashes:
+    except (ValueError, OverflowError, csv.Error):
+        line = rows.line_num
+        raise StvideoError(f"{path}:{line}: not a line of a manifest; run data_tools/verify.py again") from None
+    if not values:
         raise StvideoError(f"{path}: it knows no video; run data_tools/verify.py")
-    keys = np.frombuffer(hashes, dtype=np.int64)
-    order = np.argsort(keys, kind="stable")
-    order = order[np.append(np.diff(keys[order]) != 0, True)]
-    columns = (
-        keys,
-        np.frombuffer(unusable, dtype=bool),
-        np.frombuffer(frames, dtype=np.int32),
-        np.frombuffer(size, dtype=np.int64),
-        np.frombuffer(exact, dtype=np.uint8),
-    )
-    return tuple(column[order] for column in columns)  # type: ignore[return-value]
-
-
-def _match(index: VideoIndex, hashes: np.ndarray) -> np.ndarray:
-    """For every video its place among the sorted ``hashes``, -1 where it is not there."""
-    wanted = index.path_hashes()
-    places = np.searchsorted(hashes, wanted).clip(0, len(hashes) - 1)
-    return np.where(hashes[places] == wanted, places, -1)
+    table = np.frombuffer(values, dtype=np.int64).reshape(-1, 5)
+    order = np.argsort(table[:, 0], kind="stable")
+    return table[order[np.append(np.diff(table[order, 0]) != 0, True)]].T
 
 
 def _changed(path: Path, size: int) -> bool:

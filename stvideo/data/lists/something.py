@@ -1,4 +1,4 @@
-"""Official Something-Something annotations: labels.json, and JSON lists of ``{"id": "74225", "template": "..."}``."""
+"""Read official Something-Something annotations: labels.json, and lists of ``{"id": "74225", "template": "..."}``."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ from pathlib import Path
 
 from stvideo.core.errors import StvideoError, nearest
 from stvideo.data.lists.index import VideoIndex
-from stvideo.data.lists.listfiles import read_classes, read_json
-from stvideo.preparation.joining import Entry, Join, OnDisk
+from stvideo.data.lists.joining import Annotation, Join, OnDisk
+from stvideo.data.lists.listfiles import read_classes
+from stvideo.data.lists.text_files import SHOWN, read_json, shown
 
 LABEL_FILES = ("labels.json", "something-something-v2-labels.json")
 
 
 def find_labels(folder: Path) -> Path | None:
-    """The class list in ``folder`` by one of its official names."""
+    """Find the class list in ``folder`` by one of its official names."""
     return next((folder / name for name in LABEL_FILES if (folder / name).is_file()), None)
 
 
 def without_brackets(template: str) -> str:
-    """A template as labels.json writes it: "Putting [something] on a surface" has no brackets there."""
+    """Write a template as labels.json does: "Putting [something] on a surface" has no brackets there."""
     return template.replace("[", "").replace("]", "").strip()
 
 
 def ssv2_entries(
     path: Path, classes: Sequence[str], answers: Mapping[str, str] | None = None, unlabeled: bool = False
-) -> Iterator[Entry]:
-    """The videos of train.json, validation.json or test.json.
+) -> Iterator[Annotation]:
+    """Read the videos of train.json, validation.json or test.json.
 
     Args:
         classes: class names, of which every template has to be one.
@@ -47,27 +48,27 @@ def ssv2_entries(
         number = str(video["id"])
         template = video.get("template") or (answers or {}).get(number)
         if template is None and not unlabeled:
-            raise StvideoError(f"{where}: video {number} has no template (the test split has no labels)")
+            raise StvideoError(f"{where}: video {shown(number)} has no template (the test split has no labels)")
         label = None if template is None else without_brackets(str(template))
         if label is not None and label not in numbers:
-            raise StvideoError(f"{where}: label {label!r} is not in the class list{nearest(label, numbers)}")
-        yield Entry(position, label, number, (number,))
+            raise StvideoError(
+                f"{where}: label {shown(label)} is not in the class list{nearest(label[:SHOWN], numbers)}"
+            )
+        yield Annotation(position, label, number, (number,))
 
 
 def read_ssv2(path: Path, root: Path, classes: Sequence[str] | None = None) -> VideoIndex:
-    """Something-Something's train.json or validation.json joined with the videos below ``root``.
+    """Join Something-Something's train.json or validation.json with the videos below ``root``.
 
     Videos are called ``ID.webm`` (or another video format), in any folder. ``classes`` None reads the labels.json
     beside ``path``. Videos that are not there are left out and counted in the notes.
     """
     if classes is None:
-        found = find_labels(path.parent)
-        if found is None:
+        labels = find_labels(path.parent)
+        if labels is None:
             raise StvideoError(f"{path}: no labels.json beside it; name it with data.classes")
-        classes = read_classes(found)
+        classes = read_classes(labels)
     join = Join(OnDisk.scan(root))
     for entry in ssv2_entries(path, classes):
         join.add(entry)
-    if not join.found:
-        raise StvideoError(f"{path}: none of its {join.official} videos is below the data root {root}")
-    return join.index(classes)
+    return join.index(classes, path)

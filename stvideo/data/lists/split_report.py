@@ -1,4 +1,4 @@
-"""How complete a list of videos is: a small JSON file beside the list (``val.txt`` -> ``val.report.json``).
+"""Say how complete a list of videos is: a small JSON file beside the list (``val.txt`` -> ``val.report.json``).
 
 The data tools write it; evaluation reads ``official`` from it to say how much of the official split was evaluated.
 Keys of every report: ``official`` (videos in the official split), ``found``, ``missing``, ``share`` (found / official),
@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from stvideo.core.errors import StvideoError
-from stvideo.core.files import write_atomically
+from stvideo.core.files import exists, write_atomically
+from stvideo.data.lists.text_files import read_json
 
 
 def report_path(list_path: Path) -> Path:
@@ -21,27 +22,18 @@ def report_path(list_path: Path) -> Path:
     return list_path.with_suffix(".report.json")
 
 
-def write_report(list_path: Path, report: dict[str, Any]) -> Path:
-    """Write ``report`` beside its list, whose SHA-256 is added; returns where."""
-    target = report_path(list_path)
+def write_report(list_path: Path, report: dict[str, Any]) -> None:
+    """Write ``report`` beside its list, whose SHA-256 is added."""
     content = {**report, "sha256": hashlib.sha256(list_path.read_bytes()).hexdigest()}
-    write_atomically(target, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-    return target
+    write_atomically(report_path(list_path), json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_report(list_path: Path) -> dict[str, Any] | None:
-    """The report beside ``list_path``; None if there is none.
-
-    Raises:
-        StvideoError: it is there but not a report.
-    """
+    """Read the report beside ``list_path``; None if there is none. Raises `StvideoError` if it is something else."""
     path = report_path(list_path)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
+    if not exists(path):
         return None
-    except (OSError, ValueError) as error:
-        raise StvideoError(f"{path}: not a readable report of a list ({error}); delete it or write it again") from None
+    content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("official"), int):
         raise StvideoError(f"{path}: no number under 'official' in it; delete it or write it again")
     return content

@@ -20,10 +20,10 @@ from stvideo.data.clips.sampling import parse_views
 from stvideo.data.clips.transforms import TestTransform, TrainTransform, mirrored_classes
 from stvideo.data.lists.index import VideoIndex
 from stvideo.data.lists.manifest import Checked, use_manifest
-from stvideo.data.lists.sources import build_index
+from stvideo.data.lists.annotations import build_index
 from stvideo.data.video.decode import UnreadableVideo, open_video
 from stvideo.data.video.watchdog import MAX_WORKERS, ReadingNow
-from stvideo.settings.config import DataConfig
+from stvideo.settings.schema import DataConfig
 
 SUBSTITUTE_TRIES = 20
 

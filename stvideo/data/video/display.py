@@ -1,4 +1,4 @@
-"""Decoded frames as they are to be shown: in RGB, scaled, turned and mirrored as the file says."""
+"""Show decoded frames: in RGB, scaled, turned and mirrored as the file says."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import struct
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from av.video.reformatter import VideoReformatter
 
 
@@ -16,48 +17,49 @@ class Orientation(NamedTuple):
     rotation: int  # degrees: 0, 90, 180 or 270
 
     def displayed(self, stored: tuple[int, int]) -> tuple[int, int]:
-        """(width, height) as displayed of frames stored as (width, height)."""
+        """Swap (width, height) as stored where the video lies on its side."""
         return stored if self.rotation % 180 == 0 else (stored[1], stored[0])
 
 
 class Display:
-    """Converts the decoded frames of one video, in this thread.
+    """Convert the decoded frames of one video, in this thread.
 
     PyAV's frames convert themselves as well, but each with threads of its own, one per core, whose start and end may
     take far longer than the conversion, and which a forked process must not inherit.
+
+    Args:
+        stored: the video's (width, height), which frames of another size are given too, if not a size asked.
     """
 
     def __init__(self, stored: tuple[int, int] | None = None) -> None:
-        """``stored``: the video's (width, height), which frames of another size are given too, if not a size asked."""
         self.stored = stored
         self._reformatter = VideoReformatter()
         self._mirrored: bool | None = None
 
     def rgb(self, frame: Any, size: tuple[int, int] | None = None) -> np.ndarray:
-        """uint8 (H, W, 3), scaled to ``size`` = (height, width) as displayed, while converting."""
+        """Convert to uint8 (H, W, 3), scaled to ``size`` = (height, width) as displayed."""
         turns = quarter_turns(frame)
-        if size is None and self.stored in (None, (frame.width, frame.height)):
-            converted = self.reformat(frame, format="rgb24")
-        else:
-            height, width = size if size is not None else self.stored[::-1]  # type: ignore[index]
-            if size is not None and turns % 2:
-                height, width = width, height
-            converted = self.reformat(frame, width=width, height=height, format="rgb24", interpolation="BILINEAR")
-        pixels = converted.to_ndarray()
+        width, height = self.stored or (frame.width, frame.height)
+        if size is not None:
+            height, width = size if turns % 2 == 0 else size[::-1]
+        how: dict[str, Any] = {}
+        if size is not None or (width, height) != (frame.width, frame.height):
+            how = {"width": width, "height": height, "interpolation": "BILINEAR"}
+        pixels = self.reformat(frame, format="rgb24", **how).to_ndarray()
         if self.is_mirrored(frame):
             pixels = pixels[::-1]
         return np.rot90(pixels, turns) if turns else pixels
 
     def reformat(self, frame: Any, **how: Any) -> Any:
-        """A frame in another size or pixel format, as `av.VideoFrame.reformat`."""
+        """Change size or pixel format, as `av.VideoFrame.reformat`."""
         return self._reformatter.reformat(frame, threads=1, **how)
 
     def orientation(self, frame: Any) -> Orientation:
-        """How ``frame``, and with it the video, is displayed."""
+        """Tell how ``frame``, and with it the video, is displayed."""
         return Orientation(self.is_mirrored(frame), quarter_turns(frame) * 90)
 
     def is_mirrored(self, frame: Any) -> bool:
-        """Whether the frames have to be flipped top to bottom for display, before they are turned.
+        """Tell whether the frames have to be flipped top to bottom for display, before they are turned.
 
         Asked of the first frame only: one whose side data was read is freed by the garbage collector alone.
         """
@@ -71,3 +73,13 @@ class Display:
 def quarter_turns(frame: Any) -> int:
     """How often a frame has to be turned by 90 degrees counter-clockwise for display."""
     return round(frame.rotation / 90) % 4
+
+
+def scale_frames(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Scale frames (T, H, W, 3) uint8 to ``size`` = (height, width), antialiased bilinear."""
+    return scale_pictures(torch.from_numpy(frames).permute(0, 3, 1, 2), size).permute(0, 2, 3, 1).numpy()
+
+
+def scale_pictures(pictures: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Scale pictures (T, 3, H, W) uint8 to ``size`` = (height, width), antialiased bilinear."""
+    return torch.nn.functional.interpolate(pictures, size, mode="bilinear", antialias=True)

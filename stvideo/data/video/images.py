@@ -1,4 +1,4 @@
-"""Image files as clips of one frame, so that image folders train and evaluate like folders of videos."""
+"""Read image files as clips of one frame, so that image folders train and evaluate like folders of videos."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ from PIL import Image, UnidentifiedImageError
 
 from stvideo.data.video.packets import UnreadableVideo, VideoInfo
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-
 
 class StillImage:
-    """An opened image, with the interface of `stvideo.data.video.decode.Video`.
+    """An opened image, with the interface of `stvideo.data.video.video.Video`.
 
     Pixels are taken as they are stored, like torchvision's ``ImageFolder`` does (no EXIF rotation).
 
@@ -40,9 +38,6 @@ class StillImage:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
-    def close(self) -> None:
         """Nothing is held open."""
 
     @property
@@ -57,20 +52,11 @@ class StillImage:
 
     @property
     def info(self) -> VideoInfo:
-        width, height = self._image.size
-        return VideoInfo(
-            num_frames=1,
-            fps=self.fps,
-            width=width,
-            height=height,
-            codec="image",
-            container="image",
-            rotation=0,
-            keyframes=1,
-        )
+        """Describe the image as a video of one frame."""
+        return VideoInfo(1, self.fps, *self._image.size, codec="image", container="image")
 
     def read(self, indices: Sequence[int], size: int | tuple[int, int] | None = None) -> torch.Tensor:
-        """The image once per index, uint8 (T, H, W, 3); ``size`` as for `Video.read`, resized bicubically by Pillow."""
+        """Repeat the image per index, uint8 (T, H, W, 3); ``size`` as for `Video.read`, resized bicubically."""
         image = self._image
         if isinstance(size, int):
             width, height = image.size

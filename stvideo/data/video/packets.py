@@ -1,4 +1,4 @@
-"""What a video file holds, read from its packets without decoding them.
+"""Read what a video file holds from its packets, without decoding them.
 
 Containers lie about their length, so the frames are counted: one pass over the packets gives every frame's time stamp,
 where decoding may start, and what a decoder has to be careful with. The pass costs about 3 ms for a ten-second clip.
@@ -7,6 +7,8 @@ where decoding may start, and what a decoder has to be careful with. The pass co
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,15 +17,15 @@ import av
 import numpy as np
 
 from stvideo.core.errors import StvideoError
+from stvideo.data.video.formats import CONTAINERS
 
 # Only local files are ever read: a playlist saved as .mp4 must not make a worker open a network address.
-OPEN_OPTIONS = {"protocol_whitelist": "file"}
+OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": ",".join(CONTAINERS)}
 # What PyAV raises on damaged files: FFmpeg's errors, and now and then one of Python's.
 DAMAGE = (av.FFmpegError, OSError, ValueError, LookupError, ArithmeticError, RuntimeError, MemoryError)
-_PLAYLISTS = ("hls", "concat", "dash", "sdp", "rtsp", "image2", "imf")
+MAX_FRAMES = 10_000_000  # more is a damaged time line, not a video
 _TEXT_STARTS = (b"<!doctype", b"<html", b"<?xml", b"#extm3u", b"{")
 _WITH_DISPLAY_TIMES = frozenset({"mp4", "matroska", "webm", "flv", "mpegts", "mpeg"})
-MAX_FRAMES = 10_000_000  # more is a damaged time line, not a video
 
 
 class UnreadableVideo(StvideoError):
@@ -87,8 +89,19 @@ class PacketIndex:
         return len(self.pts)
 
 
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Turn what PyAV raises on damaged files into `UnreadableVideo`."""
+    try:
+        yield
+    except UnreadableVideo:
+        raise
+    except DAMAGE as error:
+        raise UnreadableVideo(path, one_line(error)) from None
+
+
 def check_file(path: str | Path) -> Path:
-    """``path`` as a Path if it is a non-empty readable file that is not a text page; raises `UnreadableVideo`."""
+    """Return ``path`` if it is a non-empty readable file and no text page; raises `UnreadableVideo`."""
     path = Path(path)
     try:
         mode = path.stat().st_mode
@@ -112,27 +125,23 @@ def check_file(path: str | Path) -> Path:
 def open_container(path: str | Path) -> tuple[Any, Any]:
     """Open ``path`` with PyAV: (container, its best video stream set to one decoding thread)."""
     path = check_file(path)
-    container: Any = None
-    try:
-        # "file:" keeps FFmpeg from reading a name such as "concat:a.mp4" as a protocol of its own.
-        container = av.open(f"file:{path}", options=OPEN_OPTIONS, metadata_errors="ignore")
-        if any(name in _PLAYLISTS for name in container.format.name.split(",")):
-            raise UnreadableVideo(path, f"a {container.format.name} playlist, not a video file")
-        stream = container.streams.best("video")
-        if stream is None:
-            raise UnreadableVideo(path, "it has no video stream")
-        if stream.codec_context is None:
-            raise UnreadableVideo(path, "its video codec is unknown to the installed FFmpeg")
-        stream.thread_type = "NONE"
-        stream.codec_context.thread_count = 1
-    except UnreadableVideo:
-        if container is not None:
+    with naming(path):
+        try:
+            # "file:" keeps FFmpeg from reading a name such as "concat:a.mp4" as a protocol of its own.
+            container: Any = av.open(f"file:{path}", options=OPEN_OPTIONS, metadata_errors="ignore")
+        except av.error.ArgumentError:
+            raise UnreadableVideo(path, "this is no video file, or damaged at its start") from None
+        try:
+            stream = container.streams.best("video")
+            if stream is None:
+                raise UnreadableVideo(path, "it has no video stream")
+            if stream.codec_context is None:
+                raise UnreadableVideo(path, "its video codec is unknown to the installed FFmpeg")
+            stream.thread_type = "NONE"
+            stream.codec_context.thread_count = 1
+        except BaseException:
             container.close()
-        raise
-    except DAMAGE as error:
-        if container is not None:
-            container.close()
-        raise UnreadableVideo(path, one_line(error)) from None
+            raise
     return container, stream
 
 
@@ -146,8 +155,8 @@ def index_packets(container: Any, stream: Any, path: str | Path) -> PacketIndex:
     key_pts: list[int] = []
     timed, reordered, open_gop, late_start = True, False, False, False
     newest = newest_key = None
-    is_vp8 = stream.codec_context.name == "vp8"
-    try:
+    context = stream.codec_context
+    with naming(path):
         for packet in container.demux(stream):
             if not packet.size:
                 continue
@@ -164,23 +173,17 @@ def index_packets(container: Any, stream: Any, path: str | Path) -> PacketIndex:
                 open_gop = True
                 if len(key_pts) == 1:
                     continue  # refers to a group that is not in the file
-            if newest is not None and time < newest:
-                reordered = True
+            reordered = reordered or (newest is not None and time < newest)
             newest = time if newest is None else max(newest, time)
             if packet.is_discard:
                 late_start = True
-            elif not (is_vp8 and not memoryview(packet)[0] & 0x10):
+            elif not (context.name == "vp8" and not memoryview(packet)[0] & 0x10):
                 pts.append(time)
                 if len(pts) > MAX_FRAMES:
                     raise UnreadableVideo(path, f"it claims more than {MAX_FRAMES} frames")
-    except UnreadableVideo:
-        raise
-    except DAMAGE as error:
-        raise UnreadableVideo(path, one_line(error)) from None
     if not pts:
         raise UnreadableVideo(path, "it holds no frames")
     times = np.sort(np.asarray(pts, dtype=np.int64))
-    context = stream.codec_context
     # AVI stores times of decoding only: where frames are stored out of order they say nothing about the display.
     kinds = set(container.format.name.split(","))
     in_disguise = context.has_b_frames and not reordered and _WITH_DISPLAY_TIMES.isdisjoint(kinds)
@@ -210,6 +213,6 @@ def _frame_rate(stream: Any, pts: np.ndarray) -> float:
 
 
 def one_line(error: Exception) -> str:
-    """FFmpeg's own words, on one line, without the path."""
+    """Quote FFmpeg's own words, on one line, without the path."""
     text = getattr(error, "strerror", None) or str(error)
     return " ".join(str(text).split()) or type(error).__name__

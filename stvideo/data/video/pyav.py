@@ -1,4 +1,4 @@
-"""Exact random access with PyAV: the right frame whatever the file's structure, decoding as little as possible.
+"""Read exact frames with PyAV: the right ones whatever the file's structure, decoding as little as possible.
 
 Two things make it quick. Decoding starts at the last key frame before a wanted frame, or goes on from where it stands.
 And frames that neither are wanted nor serve as a reference for others (most B-frames) are not decoded at all.
@@ -6,6 +6,7 @@ And frames that neither are wanted nor serve as a reference for others (most B-f
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,41 +15,44 @@ import av
 import numpy as np
 
 from stvideo.data.video.display import Display, Orientation
-from stvideo.data.video.packets import DAMAGE, PacketIndex, UnreadableVideo, one_line, open_container
-from stvideo.data.video.watchdog import Allowance
+from stvideo.data.video.packets import DAMAGE, PacketIndex, UnreadableVideo, naming, open_container
 
 SKIPPING_CODECS = ("h264", "hevc")  # FFmpeg's own decoders, which can be told to skip packet by packet
 MAX_REORDERING = 64  # packets; no codec here stores a frame farther from its place in display order
 
 
 class PyavReader:
-    """Decodes chosen frames of an opened container. The container may be read from several times, in any order."""
+    """Decode chosen frames of an opened container. It may be read from several times, in any order.
+
+    Args:
+        timeout: seconds from now on after which reading ends with `UnreadableVideo`.
+    """
 
     def __init__(self, path: str | Path, container: Any, stream: Any, index: PacketIndex, timeout: float) -> None:
         self.path, self.container, self.stream, self.index = path, container, stream, index
-        self.allowance = Allowance(timeout)
+        self.deadline = time.monotonic() + timeout
         self.display = Display(index.pixel_size)
 
     def read(self, indices: Sequence[int], size: tuple[int, int] | None) -> np.ndarray:
-        """Frames ``indices`` as uint8 (T, H, W, 3); ``size`` is (height, width) as displayed."""
-        wanted = self.index.pts[np.asarray(indices, dtype=np.int64)]
+        """Read frames ``indices`` as uint8 (T, H, W, 3); ``size`` is (height, width) as displayed."""
+        wanted = self.index.pts[np.asarray(indices, dtype=np.int64)].tolist()
         frames = self._by_time(wanted, size) if self.index.timed else {}
-        if any(int(time) not in frames for time in wanted):
-            # No usable time stamps, or frames that only a decoder which saw the whole past can show.
-            frames = self._by_counting(sorted(set(indices)), size)
-            missing = [index for index in indices if index not in frames]
-            if missing:
-                raise UnreadableVideo(
-                    self.path, f"frame {missing[0]} of {self.index.num_frames} cannot be decoded (damaged or cut short)"
-                )
-            return np.stack([frames[index] for index in indices])
-        return np.stack([frames[int(time)] for time in wanted])
+        if all(time_stamp in frames for time_stamp in wanted):
+            return np.stack([frames[time_stamp] for time_stamp in wanted])
+        # No usable time stamps, or frames that only a decoder which saw the whole past can show.
+        frames = self._by_counting(set(indices), size)
+        missing = [index for index in indices if index not in frames]
+        if missing:
+            raise UnreadableVideo(
+                self.path, f"frame {missing[0]} of {self.index.num_frames} cannot be decoded (damaged or cut short)"
+            )
+        return np.stack([frames[index] for index in indices])
 
-    def _by_time(self, wanted: np.ndarray, size: tuple[int, int] | None) -> dict[int, np.ndarray]:
-        """Frames by time stamp, leaving out those that do not come out of the decoder."""
+    def _by_time(self, wanted: list[int], size: tuple[int, int] | None) -> dict[int, np.ndarray]:
+        """Read frames by time stamp, leaving out those that do not come out of the decoder."""
         found: dict[int, np.ndarray] = {}
         groups: dict[int, set[int]] = {}
-        for time_stamp in wanted.tolist():
+        for time_stamp in wanted:
             group = int(np.searchsorted(self.index.key_pts, time_stamp, side="right")) - 1
             groups.setdefault(max(group, 0), set()).add(time_stamp)
         for group, targets in sorted(groups.items()):
@@ -60,82 +64,67 @@ class PyavReader:
         return found
 
     def _decode_from(self, group: int, wanted: set[int]) -> Iterator[Any]:
-        """Decoded frames from key frame number ``group`` on, skipping what is not needed for ``wanted``."""
+        """Decode frames from key frame number ``group`` on, skipping what is not needed for ``wanted``."""
         start = int(self.index.key_pts[group])
         context = self.stream.codec_context
         skipping = self.index.codec in SKIPPING_CODECS
         to_feed, last, past_the_end, first = set(wanted), max(wanted), 0, True
-        try:
-            self.container.seek(start, stream=self.stream, backward=True, any_frame=False)
-            for packet in self.container.demux(self.stream):
-                self._check_time()
-                if first:
-                    first = False
-                    if packet.pts is not None and packet.pts > start:
+        with naming(self.path):
+            try:
+                self.container.seek(start, stream=self.stream, backward=True, any_frame=False)
+                for packet in self.container.demux(self.stream):
+                    self._check_time()
+                    if first and packet.pts is not None and packet.pts > start:
                         return  # some containers cannot seek exactly
+                    first = False
+                    if skipping:
+                        needed = packet.pts is None or not packet.size or packet.pts in wanted
+                        context.skip_frame = "DEFAULT" if needed else "NONREF"
+                    yield from packet.decode()
+                    if not packet.size:
+                        return  # the end of the file, at which the decoder has given everything
+                    to_feed.discard(packet.pts)
+                    # Packets well past the last wanted one cannot precede it in display order any more.
+                    past_the_end = past_the_end + 1 if packet.pts is not None and packet.pts > last else 0
+                    if not to_feed or past_the_end > MAX_REORDERING:
+                        # The decoder holds frames back to put them in order: ask for them instead of feeding it more.
+                        yield from context.decode(None)
+                        return
+            except (av.error.InvalidDataError, av.error.EOFError):
+                return  # damaged, or not decodable from here: the caller starts again from the beginning
+            finally:
                 if skipping:
-                    needed = packet.pts is None or not packet.size or packet.pts in wanted
-                    context.skip_frame = "DEFAULT" if needed else "NONREF"
-                yield from packet.decode()
-                if not packet.size:
-                    return  # the end of the file, at which the decoder has given everything
-                to_feed.discard(packet.pts)
-                # Packets well past the last wanted one cannot precede it in display order any more.
-                past_the_end = past_the_end + 1 if packet.pts is not None and packet.pts > last else 0
-                if not to_feed or past_the_end > MAX_REORDERING:
-                    # The decoder holds frames back to put them in order: ask for them instead of feeding it more.
-                    yield from context.decode(None)
-                    return
-        except (av.error.InvalidDataError, av.error.EOFError):
-            return  # damaged, or not decodable from here: the caller starts again from the beginning
-        except UnreadableVideo:
-            raise
-        except DAMAGE as error:
-            raise UnreadableVideo(self.path, one_line(error)) from None
-        finally:
-            if skipping:
-                context.skip_frame = "DEFAULT"
+                    context.skip_frame = "DEFAULT"
 
-    def _by_counting(self, indices: list[int], size: tuple[int, int] | None) -> dict[int, np.ndarray]:
-        """Frames by their number, decoding everything from the start of the file."""
+    def _by_counting(self, wanted: set[int], size: tuple[int, int] | None) -> dict[int, np.ndarray]:
+        """Read frames by their number, decoding everything from the start of the file."""
+        found: dict[int, np.ndarray] = {}
         container, stream = open_container(self.path)  # opened afresh: not every container can seek to its start
-        try:
-            return self._count(container, stream, indices, size)
-        finally:
-            container.close()
-
-    def _count(
-        self, container: Any, stream: Any, indices: list[int], size: tuple[int, int] | None
-    ) -> dict[int, np.ndarray]:
-        wanted, last, found = set(indices), indices[-1], {}
-        try:
-            for number, frame in frames_in_order(container, stream, self.index, self._check_time):
-                if number in wanted and not frame.is_corrupt:
-                    found[number] = self.display.rgb(frame, size)
-                if len(found) == len(wanted) or (not self.index.timed and number >= last):
-                    return found
-        except av.error.EOFError:
-            return found
-        except UnreadableVideo:
-            raise
-        except DAMAGE as error:
-            raise UnreadableVideo(self.path, one_line(error)) from None
+        with container, naming(self.path):
+            try:
+                for number, frame in frames_in_order(container, stream, self.index, self._check_time):
+                    if number in wanted and not frame.is_corrupt:
+                        found[number] = self.display.rgb(frame, size)
+                    if len(found) == len(wanted) or (not self.index.timed and number >= max(wanted)):
+                        break
+            except av.error.EOFError:
+                pass
         return found
 
     def _check_time(self) -> None:
-        if self.allowance.is_spent():
+        if time.monotonic() > self.deadline:
             raise UnreadableVideo(self.path, "decoding took longer than the time limit (data.timeout)")
 
 
 def frames_in_order(
     container: Any, stream: Any, index: PacketIndex, on_packet: Callable[[], None] = lambda: None
 ) -> Iterator[tuple[int, Any]]:
-    """Every frame that comes out of the decoder, with its number, from the start of a freshly opened container.
+    """Decode every frame, with its number, from the start of a freshly opened container.
 
     ``on_packet`` is called before each packet. Ends with PyAV's error where the file is damaged: what follows would be
     decoded from wrong references.
     """
-    known = {int(time): number for number, time in enumerate(index.pts)} if index.timed else None
+    known = {int(time_stamp): number for number, time_stamp in enumerate(index.pts)} if index.timed else None
     count = 0
     for packet in container.demux(stream):
         on_packet()
@@ -151,7 +140,7 @@ def frames_in_order(
 
 
 def find_orientation(path: str | Path, container: Any, stream: Any) -> Orientation:
-    """How the frames are displayed, which the first one tells; raises `UnreadableVideo` if it cannot be decoded."""
+    """Tell how the frames are displayed by the first one; raises `UnreadableVideo` if it cannot be decoded."""
     try:
         container.seek(0, backward=True)
     except DAMAGE:  # not every container can seek to its start
@@ -162,10 +151,7 @@ def find_orientation(path: str | Path, container: Any, stream: Any) -> Orientati
 
 
 def _first_orientation(path: str | Path, container: Any, stream: Any) -> Orientation:
-    try:
-        for packet in container.demux(stream):
-            for frame in packet.decode():
-                return Display().orientation(frame)
-    except DAMAGE as error:
-        raise UnreadableVideo(path, one_line(error)) from None
+    with naming(path):
+        for frame in container.decode(stream):
+            return Display().orientation(frame)
     raise UnreadableVideo(path, "no frame can be decoded")

@@ -1,4 +1,4 @@
-"""Frames by torchcodec, where it and the shared libraries of FFmpeg are installed. The only module that imports it."""
+"""Read frames by torchcodec, where it and FFmpeg's shared libraries are installed. The only module that imports it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from stvideo.core.errors import StvideoError
-from stvideo.data.clips.transforms import scale_frames
+from stvideo.data.video.display import scale_frames
 from stvideo.data.video.packets import PacketIndex, UnreadableVideo, one_line
 
 
 @cache
 def torchcodec_problem() -> str | None:
-    """Why torchcodec cannot be used here, or None if it can."""
+    """Say why torchcodec cannot be used here; None if it can."""
     try:
         from torchcodec.decoders import VideoDecoder  # noqa: F401
     except ImportError:
@@ -25,7 +24,7 @@ def torchcodec_problem() -> str | None:
 
 
 def torchcodec_errs(index: PacketIndex) -> bool:
-    """Whether torchcodec is known to return wrong frames of such a file, or none: it seeks by time stamps.
+    """Tell whether torchcodec is known to return wrong frames of such a file, or none: it seeks by time stamps.
 
     MPEG streams have no index to seek with, and AVI stores the order of decoding instead of times.
     """
@@ -34,24 +33,20 @@ def torchcodec_errs(index: PacketIndex) -> bool:
 
 
 def read_torchcodec(path: Path, indices: list[int], size: tuple[int, int] | None, num_frames: int) -> np.ndarray:
-    """Frames ``indices`` as uint8 (T, H, W, 3); ``size`` is (height, width).
+    """Read frames ``indices`` as uint8 (T, H, W, 3); ``size`` is (height, width).
 
     Raises:
         UnreadableVideo: damaged, or torchcodec counts other frames than the ``num_frames`` that the packets hold.
-        StvideoError: torchcodec cannot be used here.
     """
-    problem = torchcodec_problem()
-    if problem:
-        raise StvideoError(problem)
     from torchcodec.decoders import VideoDecoder
 
     try:
         decoder = VideoDecoder(str(path.absolute()), dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact")
         if len(decoder) != num_frames:
             raise UnreadableVideo(path, f"torchcodec counts {len(decoder)} frames of {num_frames}")
-        frames = decoder.get_frames_at(indices=indices).data
+        frames = decoder.get_frames_at(indices=indices).data.numpy()
     except UnreadableVideo:
         raise
     except (RuntimeError, ValueError, IndexError) as error:
         raise UnreadableVideo(path, f"torchcodec: {one_line(error)[-160:]}") from None
-    return frames.numpy() if size is None else scale_frames(frames.numpy(), size)
+    return frames if size is None else scale_frames(frames, size)

@@ -1,17 +1,16 @@
-"""Run a call that may never return, and stop waiting for it; know what the other processes are at."""
+"""Give up on calls that never return, and know which video every loader process is reading."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from concurrent.futures import Future, wait
+from typing import TypeVar
 
 import torch
 
 MAX_WORKERS = 1024
-TICK = 0.5  # seconds between two looks at whether a call is done
-STANDSTILL = 5.0  # seconds between two looks above which the process was not working, but stopped
 
 Result = TypeVar("Result")
 
@@ -20,53 +19,29 @@ class TimedOut(Exception):
     """The call did not return within its time."""
 
 
-class Allowance:
-    """Seconds that work may take, spent as time passes, but not while the whole process stands still.
-
-    A scheduler suspends jobs, and people press Ctrl-Z: a video that was being read then is not to blame. Whoever works
-    looks at it now and then; more than `STANDSTILL` seconds between two looks count as so many only.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self.left = seconds
-        self._before = time.monotonic()
-
-    def is_spent(self) -> bool:
-        now = time.monotonic()
-        self.left -= min(now - self._before, STANDSTILL)
-        self._before = now
-        return self.left <= 0
-
-
 def call_with_timeout(function: Callable[[], Result], seconds: float) -> Result:
-    """``function()``, or `TimedOut` after ``seconds`` of an `Allowance`.
+    """Return ``function()``, or raise `TimedOut` after ``seconds``.
 
     For native code that hangs but lets other threads run. The hung thread cannot be ended; being a daemon it dies with
     the process and keeps nobody from exiting. Signals are no way out: their handlers run only between bytecodes.
     """
-    outcome: list[Any] = []
-    failure: list[BaseException] = []
+    outcome: Future[Result] = Future()
 
     def target() -> None:
         try:
-            outcome.append(function())
+            outcome.set_result(function())
         except BaseException as error:
-            failure.append(error)
+            outcome.set_exception(error)
 
-    thread = threading.Thread(target=target, name="stvideo-decode", daemon=True)
-    thread.start()
-    allowance = Allowance(seconds)
-    while thread.is_alive():
-        thread.join(min(max(allowance.left, 0.0), TICK))
-        if allowance.is_spent() and thread.is_alive():
-            raise TimedOut
-    if failure:
-        raise failure[0]
-    return outcome[0]
+    threading.Thread(target=target, name="stvideo-decode", daemon=True).start()
+    wait([outcome], seconds)
+    if not outcome.done():
+        raise TimedOut
+    return outcome.result()
 
 
 class ReadingNow:
-    """Which video each loader process is reading, and since when, in memory that all of them share.
+    """Note which video each loader process is reading, and since when, in memory that all of them share.
 
     The parent names the file by it if a worker hangs or dies. Slot 0 is the parent itself, n + 1 is worker n.
     """
@@ -76,16 +51,16 @@ class ReadingNow:
         self._since = torch.zeros(MAX_WORKERS, dtype=torch.float64).share_memory_()
 
     def begin(self, slot: int, video: int) -> None:
-        """Process ``slot`` turns to ``video``."""
+        """Note that process ``slot`` turns to ``video``."""
         self._since[slot] = time.monotonic()  # one clock for all processes
         self._videos[slot] = video
 
     def end(self, slot: int) -> None:
-        """Process ``slot`` reads no video any more."""
+        """Note that process ``slot`` reads no video any more."""
         self._videos[slot] = -1
 
     def videos(self) -> list[int]:
-        """All that are being read."""
+        """List all that are being read."""
         return [video for video in self._videos.tolist() if video >= 0]
 
     def longest(self) -> float | None:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stvideo.core.errors import StvideoError
-from stvideo.data.lists.annotations import read_annotations, video_files
+from stvideo.data.lists.annotations import read_annotations
+from stvideo.data.lists.disk import video_files
 from stvideo.data.lists.index import VideoIndex
 from stvideo.data.lists.listfiles import read_classes, read_list
 

@@ -130,4 +130,4 @@ def test_classes_without_a_video_are_named(tmp_path):
     path.write_text("a.mp4 1\n")
     assert read_list(path, tmp_path, ["archery", "zumba"]).notes == ["class 'archery' has no video"]
     names = [f"class {number}" for number in range(9)]
-    assert read_list(path, tmp_path, names).notes == ["8 of 9 classes have no video: class 0, class 2, class 3, ..."]
+    assert read_list(path, tmp_path, names).notes == ["8 classes have no video: 'class 0', 'class 2', 'class 3', ..."]

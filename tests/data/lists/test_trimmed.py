@@ -6,7 +6,9 @@ import pytest
 from stvideo.core.errors import StvideoError
 from stvideo.data.lists.listfiles import read_list
 from stvideo.data.loading.datasets import build_dataset
-from stvideo.data.video.decode import UnreadableVideo, decord_installed, torchcodec_problem
+from stvideo.data.video.decode import UnreadableVideo
+from stvideo.data.video.decord import decord_problem
+from stvideo.data.video.torchcodec import torchcodec_problem
 from stvideo.settings.config import DataConfig
 from tests.video_files import encode_video, frame_numbers, numbered_frames
 
@@ -39,7 +41,7 @@ def all_frames(dataset):
 @pytest.mark.parametrize("decoder", ["auto", "pyav", "decord", "torchcodec"])
 @pytest.mark.parametrize("sampling", ["stride", "segment"])
 def test_only_the_part_is_read(root, decoder, sampling):
-    if decoder == "decord" and not decord_installed():
+    if decoder == "decord" and decord_problem():
         pytest.skip("decord is not installed here")
     if decoder == "torchcodec" and torchcodec_problem():
         pytest.skip(torchcodec_problem())

@@ -9,7 +9,7 @@ import pytest
 
 from stvideo.core.errors import StvideoError
 from stvideo.data.loading.datasets import build_dataset
-from stvideo.data.video import decode
+from stvideo.data.video import video as video_module
 from stvideo.data.video.decode import UnreadableVideo
 from tests.data.tiny_loader import config, epochs, ids, load, same
 
@@ -148,15 +148,15 @@ def test_a_worker_that_hangs_is_given_up_on_but_not_one_that_is_slow(root, hangi
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_video_whose_decoding_hangs_is_left_out_and_named(root, workers, monkeypatch, caplog):
-    original = decode.PyavReader
-    monkeypatch.setattr(decode, "GRACE", 0.2)
+    original = video_module.PyavReader
+    monkeypatch.setattr(video_module, "GRACE", 0.2)
 
     def reader(path, *rest):
         if path.name == "05.mp4":
             time.sleep(3600)
         return original(path, *rest)
 
-    monkeypatch.setattr(decode, "PyavReader", reader)  # inherited by the forked worker
+    monkeypatch.setattr(video_module, "PyavReader", reader)  # inherited by the forked worker
     loader = load(root, batch_size=7, workers=workers, max_unreadable=0.1, timeout=4.0)
     with caplog.at_level(logging.WARNING, "stvideo.data"):
         batches = list(loader)

@@ -1,9 +1,9 @@
-"""Official annotations joined with the files that are there: what was found, what is missing, what contradicts itself.
+"""Join official annotations with the files that are there: what was found, what is missing, what contradicts itself.
 
-on_disk = OnDisk.scan(root)
-split = Join(on_disk)
-for entry in ...: split.add(entry)
-split.clips(), split.missing, split.report()
+    on_disk = OnDisk.scan(root)
+    split = Join(on_disk)
+    for entry in ...: split.add(entry)
+    split.clips(), split.missing, split.notes()
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from stvideo.core.errors import StvideoError, nearest
-from stvideo.data.lists.disk import VIDEO_SUFFIXES, LeftOut, video_files
-from stvideo.data.lists.index import IndexBuilder, VideoIndex
+from stvideo.data.lists.disk import LeftOut, video_files
+from stvideo.data.lists.index import IndexBuilder, Span, VideoIndex, without
+from stvideo.data.lists.text_files import SHOWN, shown
+from stvideo.data.video.formats import VIDEO_SUFFIXES
 
-Span = tuple[float, float]
 
-
-class Entry(NamedTuple):
+class Annotation(NamedTuple):
     """One video of an official split.
 
     Attributes:
@@ -45,37 +46,39 @@ class OnDisk:
     """The video files below a folder by their names without folder and ending.
 
     Attributes:
-        files: name -> path relative to ``root``, or several.
+        files: name -> paths relative to ``root``, mostly one.
         named: names that some annotation has asked for; the others are files that no annotation knows.
         left_out: what looked like a video and was passed over.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.files: dict[str, str | list[str]] = {}
+        self.files: dict[str, tuple[str, ...]] = {}
         self.named: set[str] = set()
         self.left_out = LeftOut()
 
     @classmethod
     def scan(cls, root: Path, sizes: bool = False, progress: Any = iter) -> OnDisk:
-        """One pass over the folders; see `video_files`. ``progress`` wraps the iterator of paths."""
+        """Look through the folders once; see `video_files`. ``progress`` wraps the iterator of paths."""
         on_disk = cls(root)
         for path in progress(video_files(root, VIDEO_SUFFIXES, on_disk.left_out, sizes)):
             if "\n" in path or "\r" in path or (not path.isascii() and _undecodable(path)):
                 on_disk.left_out.add("name that a list cannot hold", repr(path))
                 continue
             stem = path.rsplit("/", 1)[-1].rsplit(".", 1)[0]
-            others = on_disk.files.setdefault(stem, path)
-            if others is not path:
-                on_disk.files[stem] = [others, path] if isinstance(others, str) else [*others, path]
+            on_disk.files[stem] = (*on_disk.files.get(stem, ()), path)
         return on_disk
 
     def paths(self) -> Iterator[str]:
         """All files in the order in which they were met."""
-        return (path for paths in self.files.values() for path in _listed(paths))
+        return chain.from_iterable(self.files.values())
 
-    def find(self, entry: Entry) -> tuple[str, bool] | None:
-        """The best file for ``entry`` and whether it lies under the last of its names; None if there is none."""
+    def keep_apart(self) -> None:
+        """Tell files of one name in several folders apart, by their paths: they are videos of their own, no copies."""
+        self.files = {path: (path,) for path in self.paths()}
+
+    def find(self, entry: Annotation) -> tuple[str, bool] | None:
+        """Find the best file for ``entry``, and whether it lies under the last of its names; None if there is none."""
         found: tuple[str, bool] | None = None
         for number, stem in enumerate(entry.stems):
             paths = self.files.get(stem)
@@ -83,23 +86,20 @@ class OnDisk:
                 continue
             self.named.add(stem)
             if found is None:
-                best = paths if isinstance(paths, str) else _best(paths, entry.folders)
-                found = best, number == len(entry.stems) - 1
+                found = _best(paths, entry.folders), number == len(entry.stems) - 1
         return found
 
     def extra(self) -> list[str]:
         """Files that no annotation has asked for."""
-        return [path for stem, paths in self.files.items() if stem not in self.named for path in _listed(paths)]
+        return [path for stem, paths in self.files.items() if stem not in self.named for path in paths]
 
     def copies(self) -> int:
         """Files beyond the first of their name, among those that were asked for."""
-        return sum(
-            len(paths) - 1 for stem, paths in self.files.items() if stem in self.named and paths.__class__ is list
-        )
+        return sum(len(paths) - 1 for stem, paths in self.files.items() if stem in self.named)
 
 
 class Join:
-    """One split of a data set as far as it is on disk.
+    """Collect one split of a data set as far as it is on disk.
 
     Args:
         on_disk: the files.
@@ -128,8 +128,8 @@ class Join:
         self._spans: dict[int, Span] = {}
         self._whole: dict[str, int] = {}  # path that one clip takes as a whole
 
-    def add(self, entry: Entry) -> None:
-        """One more entry of the annotations."""
+    def add(self, entry: Annotation) -> None:
+        """Add an entry of the annotations."""
         place = self._places.setdefault(entry.key, len(self._labels))
         if place < len(self._labels):
             line, label = self._lines[place], self._labels[place]
@@ -157,15 +157,6 @@ class Join:
                 self.ambiguous.append(path)
                 self._paths[other] = self._paths[place] = None
 
-    def take(self, path: str, label: str) -> None:
-        """A file whose folder is its annotation."""
-        self.official += 1
-        self.classes[label] += 1
-        self._places[path] = len(self._labels)
-        self._lines.append(0)
-        self._labels.append(label)
-        self._paths.append(path)
-
     def keys(self) -> set[str]:
         """Keys of all entries."""
         return set(self._places)
@@ -185,8 +176,15 @@ class Join:
     def found(self) -> int:
         return len(self._paths) - self._paths.count(None)
 
-    def index(self, classes: Sequence[str]) -> VideoIndex:
-        """What was found as a `VideoIndex`; every label has to be in ``classes``."""
+    def index(self, classes: Sequence[str], source: Path) -> VideoIndex:
+        """Make a `VideoIndex` of what was found; every label has to be in ``classes``.
+
+        Raises:
+            StvideoError: nothing was found; names ``source``, the annotations.
+        """
+        if not self.found:
+            root = self.on_disk.root
+            raise StvideoError(f"{source}: none of its {self.official} videos is below the data root {root}")
         numbers = {name: number for number, name in enumerate(classes)}
         builder = IndexBuilder()
         for path, label, span in self.clips():
@@ -200,11 +198,7 @@ class Join:
             worst = ", ".join(f"{name} {count}" for name, count in self.missing.most_common(3) if name)
             most = f" (most: {worst})" if worst else ""
             notes.append(f"{missing} of {self.official} videos ({missing / self.official:.1%}) are not on disk{most}")
-        gone = [label for label, count in self.classes.items() if label and self.missing[label] == count]
-        if gone:
-            names = ", ".join(repr(name) for name in gone[:3]) + (", ..." if len(gone) > 3 else "")
-            which = f"class {names} has" if len(gone) == 1 else f"{len(gone)} classes have"
-            notes.append(f"{which} no video left" + ("" if len(gone) == 1 else f": {names}"))
+        notes += without([name for name, count in self.classes.items() if name and self.missing[name] == count])
         for what, examples in (
             ("entries that repeat others, counted once", self.repeated),
             ("videos annotated with two classes, left out", self.contradictory),
@@ -214,31 +208,16 @@ class Join:
                 notes.append(f"{what}: {len(examples)}, e.g. {examples[0]}")
         return notes
 
-    def report(self) -> dict[str, Any]:
-        """Counts and shares for a file; see `stvideo.data.lists.split_report`."""
-        found = self.found
-        return {
-            "official": self.official,
-            "found": found,
-            "missing": sum(self.missing.values()),
-            "share": round(found / self.official, 6) if self.official else 0.0,
-            "repeated": len(self.repeated),
-            "contradictory": len(self.contradictory),
-            "ambiguous": len(self.ambiguous),
-            "missing_per_class": {str(name): self.missing[name] for name in sorted(map(str, self.missing))},
-            "official_per_class": {name: self.classes[name] for name in sorted(map(str, self.classes))},
-        }
-
 
 def known_label(label: str, numbers: dict[str, int], where: str) -> str:
-    """``label`` as the class list spells it (spaces or underscores); `StvideoError` if it is not in it."""
+    """Spell ``label`` as the class list does (spaces or underscores); raises `StvideoError` if it is not in it."""
     for spelling in (label, label.replace("_", " "), label.replace(" ", "_")):
         if spelling in numbers:
             return spelling
-    raise StvideoError(f"{where}: label {label!r} is not in the class list{nearest(label, numbers)}")
+    raise StvideoError(f"{where}: label {shown(label)} is not in the class list{nearest(label[:SHOWN], numbers)}")
 
 
-def _best(paths: list[str], folders: tuple[str, ...]) -> str:
+def _best(paths: tuple[str, ...], folders: tuple[str, ...]) -> str:
     """Of several files with the right name: one in a folder that speaks for it, the earlier named the better."""
 
     def rank(path: str) -> int:
@@ -251,7 +230,3 @@ def _best(paths: list[str], folders: tuple[str, ...]) -> str:
 def _undecodable(path: str) -> bool:
     """Whether a name is no UTF-8 on disk."""
     return any("\udc80" <= letter <= "\udcff" for letter in path)
-
-
-def _listed(paths: str | list[str]) -> list[str]:
-    return [paths] if isinstance(paths, str) else paths
