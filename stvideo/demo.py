@@ -117,7 +117,7 @@ def run_demo(output: Path, size: Size, *, check: bool) -> int:
 
 def write_clips(folder: Path, size: Size) -> None:
     """Eight motions, with other textures and seeds for testing than for training."""
-    counts = ["--train-per-class", str(size.train_per_class), "--test-per-class", str(size.test_per_class)]
+    counts = [f"train_per_class={size.train_per_class}", f"test_per_class={size.test_per_class}"]
     call("data_tools/motion.py", str(folder), *counts)
 
 

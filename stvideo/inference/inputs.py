@@ -13,8 +13,8 @@ from pathlib import Path
 from stvideo.core.errors import StvideoError
 from stvideo.core.messages import logger, print_line
 from stvideo.core.out_of_memory import explained
-from stvideo.runtime.run_folder import prepare_output
 from stvideo.data.video.formats import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from stvideo.runtime.run_folder import prepare_output
 from stvideo.settings.config import Config
 from stvideo.settings.memory_advice import for_single_videos
 

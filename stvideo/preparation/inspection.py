@@ -1,4 +1,4 @@
-"""What one video file really holds: every frame decoded once, and random access compared with that.
+"""Find out what one video file really holds: every frame decoded once, and random access compared with that.
 
 `inspect` is what data_tools/verify.py runs in its worker processes.
 """
@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import av
 import numpy as np
 
-from stvideo.data.lists.manifest import Entry
-from stvideo.data.video.decode import Video, decord_installed
+from stvideo.data.lists.manifest import VideoRow
+from stvideo.data.video.decode import Video
+from stvideo.data.video.decord import decord_problem
 from stvideo.data.video.display import Display, Orientation
-from stvideo.data.video.images import IMAGE_SUFFIXES, StillImage
+from stvideo.data.video.formats import IMAGE_SUFFIXES
+from stvideo.data.video.images import StillImage
 from stvideo.data.video.packets import DAMAGE, PacketIndex, UnreadableVideo, index_packets, one_line, open_container
 from stvideo.data.video.pyav import frames_in_order
-from stvideo.preparation.jobs import Failure, Report
+from stvideo.preparation.jobs import Alive
 
 USABLE_SHARE = 0.5  # of its frames that a damaged video must show from the start on to be worth keeping
 _WHOLE_SHARE = 0.9  # of the duration it states that a whole video has; statements are not exact
@@ -32,58 +34,53 @@ _NO_LIMIT = 1e6  # seconds; the process that waits for us has its own
 _DECORD_SECONDS = 10.0  # that decord may take at least; it gets five times what decoding the whole file took
 
 
-class Job(NamedTuple):
-    """A file to look at: ``root / path``, and the seconds it may go without progress."""
+class Inspection(NamedTuple):
+    """A file to look at: ``root / path``, by decord as well or not."""
 
     root: str
     path: str
-    timeout: float
+    by_decord: bool = True
 
 
-@dataclass
-class _Decoded:
+class _Decoded(NamedTuple):
     """What decoding a file from start to end gave."""
 
     leading: int  # frames before the first one that cannot be shown
     orientation: Orientation
-    pixels: dict[int, np.ndarray]  # of the wanted frames
+    pixels: dict[int, np.ndarray]  # of the frames to compare
     problem: str | None
     seconds: float
 
 
-def inspect(job: Job, report: Report) -> Entry:
-    """Decode ``job.path`` and describe it; every problem with the file ends up in the entry."""
+def inspect(job: Inspection, alive: Alive) -> VideoRow:
+    """Decode ``job.path`` and describe it; every problem with the file ends up in the row."""
     path = Path(job.root) / job.path
     size, modified = file_state(path)
-    entry = Entry(path=job.path, status="unusable", bytes=size, modified=modified)
+    row = VideoRow(path=job.path, status="unusable", bytes=size, modified=modified)
     try:
         if path.suffix.lower() in IMAGE_SUFFIXES:
             info = StillImage(path).info
             return replace(
-                entry, status="ok", frames=1, listed=1, fps=info.fps, width=info.width, height=info.height,
+                row, status="ok", frames=1, listed=1, fps=info.fps, width=info.width, height=info.height,
                 codec=info.codec, container=info.container, keyframes=1, key_gap_median=1, key_gap_max=1,
                 decoder="pillow",
             )  # fmt: skip
-        return _inspect_video(path, entry, job.timeout, report)
+        return _inspect_video(path, row, job.by_decord, alive)
     except UnreadableVideo as error:
-        return replace(entry, reason=error.reason)
+        return replace(row, reason=error.reason)
     except MemoryError:
-        return replace(entry, reason="its frames do not fit into memory")
+        return replace(row, reason="its frames do not fit into memory")
 
 
-def settle(job: Job, failure: Failure) -> Entry:
-    """The entry of a file whose inspection hung or crashed: unusable, unless only decord was to blame."""
-    if isinstance(failure.partial, Entry):
-        entry: Entry = failure.partial
-        verdict = {"timeout": "hangs", "crash": "crashes"}.get(failure.kind, "fails")
-        return _read_exactly(entry, verdict, f"decord {verdict}")
-    size, modified = file_state(Path(job.root) / job.path)
-    reason = f"decoding hangs: {failure.reason}" if failure.kind == "timeout" else failure.reason
-    return Entry(path=job.path, status="unusable", reason=reason, bytes=size, modified=modified)
+def not_by_decord(row: VideoRow, verdict: str, reason: str) -> VideoRow:
+    """Describe a file on which decord errs: still usable, by another decoder."""
+    status = "exact" if row.status == "ok" else row.status
+    reason = "; ".join(filter(None, [row.reason, reason]))
+    return replace(row, status=status, decord=verdict, decoder="pyav", reason=reason)
 
 
 def promised_frames(container: Any, stream: Any, index: PacketIndex) -> int:
-    """How many frames there should be by what the file says of itself: more than ``index`` has where it was cut short.
+    """Count the frames that there should be by what the file says of itself, more than ``index`` has if it was cut.
 
     ``container`` has just been read to its end.
     """
@@ -106,12 +103,12 @@ def promised_frames(container: Any, stream: Any, index: PacketIndex) -> int:
 
 
 def shortened(decoded: int, listed: int, problem: str | None) -> str:
-    """What to say of a video of which only the first ``decoded`` frames can be shown."""
+    """Say of a video that only its first ``decoded`` frames can be shown."""
     return f"only the first {decoded} of {listed} frames can be decoded" + (f" ({problem})" if problem else "")
 
 
 def file_state(path: Path) -> tuple[int, int]:
-    """(bytes, time of the last change in nanoseconds): what tells that a file is still the same; zeros if missing."""
+    """(bytes, time of the last change in nanoseconds), by which a file is known to be the same; zeros if missing."""
     try:
         state = path.stat()
     except OSError:
@@ -119,59 +116,37 @@ def file_state(path: Path) -> tuple[int, int]:
     return state.st_size, state.st_mtime_ns
 
 
-def _inspect_video(path: Path, entry: Entry, timeout: float, report: Report) -> Entry:
+def _inspect_video(path: Path, row: VideoRow, by_decord: bool, alive: Alive) -> VideoRow:
     container, stream = open_container(path)
-    try:
+    with container:
         index = index_packets(container, stream, path)
-        entry = _describe(entry, index, stream)
+        row = _describe(row, index, stream)
         listed = promised_frames(container, stream, index)
-    finally:
-        container.close()
     clips = sampled_clips(index)
-    decoded = _decode_all(path, index, {number for clip in clips for number in clip}, report)
+    decoded = _decode_all(path, index, {number for clip in clips for number in clip}, alive)
     if not decoded.leading:
         raise UnreadableVideo(path, decoded.problem or "no frame can be decoded")
-    rotation, (width, height) = decoded.orientation.rotation, decoded.orientation.displayed(index.pixel_size)
-    entry = replace(entry, rotation=rotation, width=width, height=height, frames=decoded.leading, listed=listed)
+    width, height = decoded.orientation.displayed(index.pixel_size)
+    rotation = decoded.orientation.rotation
+    row = replace(row, rotation=rotation, width=width, height=height, frames=decoded.leading, listed=listed)
+    row = replace(row, status="ok", decoder="pyav")
     if decoded.leading < listed:
-        reason = shortened(decoded.leading, listed, decoded.problem)
-        entry = replace(entry, reason=reason, status="partial", decoder="pyav")
+        row = replace(row, reason=shortened(decoded.leading, listed, decoded.problem), status="partial")
         if decoded.leading < USABLE_SHARE * listed:
-            return replace(entry, status="unusable", decoder="")
-        clips = [clip for clip in ([n for n in clip if n < decoded.leading] for clip in clips) if clip]
-    else:
-        with Video(path, "auto") as video:
-            entry = replace(entry, status="ok", decoder=video.decoder)
-    return _compare(path, entry, clips, decoded, timeout, report)
+            return replace(row, status="unusable", decoder="")
+        clips = [[number for number in clip if number < decoded.leading] for clip in clips]
+    clips = [clip for clip in clips if clip]
+    _check_pyav(path, clips, decoded, alive)
+    if decord_problem():
+        return replace(row, decord="absent")
+    if not by_decord:
+        return row
+    alive(max(_DECORD_SECONDS, 5 * decoded.seconds))
+    verdict, reason = _check_decord(path, clips, decoded)
+    return replace(row, decord="same") if verdict == "same" else not_by_decord(row, verdict, reason)
 
 
-def _compare(
-    path: Path, entry: Entry, clips: list[list[int]], decoded: _Decoded, timeout: float, report: Report
-) -> Entry:
-    """Random access by PyAV if this file is read by it, and by decord in any case."""
-    if entry.decoder == "pyav":
-        _check_pyav(path, clips, decoded, report)
-    if not decord_installed():
-        return replace(entry, decord="absent")
-    report(partial=entry, limit=min(timeout, max(_DECORD_SECONDS, 5 * decoded.seconds)))
-    verdict, reason = _check_decord(path, clips, decoded, report)
-    report(limit=timeout)
-    if verdict == "same":
-        return replace(entry, decord="same")
-    if entry.decoder != "pyav":
-        _check_pyav(path, clips, decoded, report)
-    return _read_exactly(entry, verdict, reason)
-
-
-def _read_exactly(entry: Entry, verdict: str, reason: str) -> Entry:
-    """``entry`` of a file on which decord errs: still usable, by another decoder."""
-    status = "exact" if entry.status == "ok" else entry.status
-    return replace(
-        entry, status=status, decord=verdict, decoder="pyav", reason="; ".join(filter(None, [entry.reason, reason]))
-    )
-
-
-def _describe(entry: Entry, index: PacketIndex, stream: Any) -> Entry:
+def _describe(row: VideoRow, index: PacketIndex, stream: Any) -> VideoRow:
     count = index.num_frames
     places = np.unique(np.searchsorted(index.pts, index.key_pts).clip(0, count - 1))
     gaps = np.diff([*places.tolist(), count])
@@ -180,7 +155,7 @@ def _describe(entry: Entry, index: PacketIndex, stream: Any) -> Entry:
         shown = float((index.pts[-1] - index.pts[0]) * stream.time_base)
         seconds = shown * count / (count - 1)  # the last frame stays as long as the others do on average
     return replace(
-        entry,
+        row,
         fps=index.fps,
         duration=seconds,
         width=index.pixel_size[0],
@@ -194,7 +169,7 @@ def _describe(entry: Entry, index: PacketIndex, stream: Any) -> Entry:
 
 
 def sampled_clips(index: PacketIndex) -> list[list[int]]:
-    """Frame numbers to compare, read together as the loader reads a clip: strided, spread, and around key frames.
+    """Choose frames to compare, read together as the loader reads a clip: strided, spread, and around key frames.
 
     The first and the last frame are among them.
     """
@@ -208,40 +183,36 @@ def sampled_clips(index: PacketIndex) -> list[list[int]]:
     if len(keys) > _KEY_FRAMES:
         keys = keys[np.linspace(0, len(keys) - 1, _KEY_FRAMES).astype(int)]
     around = [key + offset for key in keys.tolist() for offset in (-2, -1, 0, 1)]
-    clips = [sorted({n for n in clip if 0 <= n < count}) for clip in (spread, strided, around)]
-    return [clip for clip in clips if clip]
+    return [sorted({n for n in clip if 0 <= n < count}) for clip in (spread, strided, around)]
 
 
-def _decode_all(path: Path, index: PacketIndex, wanted: set[int], report: Report) -> _Decoded:
+def _decode_all(path: Path, index: PacketIndex, wanted: set[int], alive: Alive) -> _Decoded:
     whole = np.zeros(index.num_frames, dtype=bool)
     pixels: dict[int, np.ndarray] = {}
     display = Display(index.pixel_size)
-    orientation: Orientation | None = None
-    problem: str | None = None
-    started = time.monotonic()
+    orientation, problem, started = None, None, time.monotonic()
     container, stream = open_container(path)
-    try:
-        for number, frame in frames_in_order(container, stream, index, report):
-            orientation = orientation or display.orientation(frame)
-            if not 0 <= number < len(whole) or frame.is_corrupt:
-                continue
-            whole[number] = True
-            if number in wanted:
-                pixels[number] = _thinned(display.rgb(frame))
-    except av.error.EOFError:
-        pass
-    except DAMAGE as error:
-        problem = one_line(error)
-    finally:
-        container.close()
+    with container:
+        try:
+            for number, frame in frames_in_order(container, stream, index, alive):
+                orientation = orientation or display.orientation(frame)
+                if not 0 <= number < len(whole) or frame.is_corrupt:
+                    continue
+                whole[number] = True
+                if number in wanted:
+                    pixels[number] = _thinned(display.rgb(frame))
+        except av.error.EOFError:
+            pass
+        except DAMAGE as error:
+            problem = one_line(error)
     leading = len(whole) if whole.all() else int(np.argmin(whole))
     return _Decoded(leading, orientation or Orientation(False, 0), pixels, problem, time.monotonic() - started)
 
 
-def _check_pyav(path: Path, clips: list[list[int]], decoded: _Decoded, report: Report) -> None:
+def _check_pyav(path: Path, clips: list[list[int]], decoded: _Decoded, alive: Alive) -> None:
     """Raises `UnreadableVideo` unless random access by PyAV gives the very frames that decoding in order gave."""
     for clip in clips:
-        report()
+        alive()
         with Video(path, "pyav", _NO_LIMIT) as video:
             frames = video.read(clip).numpy()
         for number, frame in zip(clip, frames, strict=True):
@@ -249,7 +220,7 @@ def _check_pyav(path: Path, clips: list[list[int]], decoded: _Decoded, report: R
                 raise UnreadableVideo(path, f"frame {number} differs from one decoding to the next (damaged)")
 
 
-def _check_decord(path: Path, clips: list[list[int]], decoded: _Decoded, report: Report) -> tuple[str, str]:
+def _check_decord(path: Path, clips: list[list[int]], decoded: _Decoded) -> tuple[str, str]:
     """(verdict, reason): whether decord's random access returns the frames that decoding in order gave.
 
     A fresh reader for every clip, as the loader has. decord converts colours with another version of FFmpeg, so frames
@@ -269,7 +240,6 @@ def _check_decord(path: Path, clips: list[list[int]], decoded: _Decoded, report:
             return "fails", _plain(error.reason)
         except IndexError:
             return "fails", "decord counts other frames"
-        report()
         if closeness is None:
             closeness = _distance(frames[0], decoded.pixels[clip[0]])
         for number, frame in zip(clip, frames, strict=True):

@@ -1,4 +1,4 @@
-"""Which videos a data tool was asked for: a list, a folder, single files, or what a configuration names.
+"""List the videos that a data tool was asked for: a list, a folder, single files, or what a configuration names.
 
 And the way back: lists of the same videos under other names.
 """
@@ -11,20 +11,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stvideo.core.errors import StvideoError
-from stvideo.core.files import write_atomically
+from stvideo.core.files import exists, write_atomically
 from stvideo.core.messages import logger
-from stvideo.data.lists.annotations import read_annotations
-from stvideo.data.lists.disk import VIDEO_SUFFIXES, video_files
+from stvideo.data.lists.annotations import (
+    build_index,
+    check_presence,
+    find_annotations,
+    find_file,
+    path_below,
+    read_annotations,
+)
+from stvideo.data.lists.disk import video_files
 from stvideo.data.lists.index import VideoIndex
 from stvideo.data.lists.kinetics import is_kinetics
-from stvideo.data.lists.annotations import build_index, check_presence, find_annotations
+from stvideo.data.lists.listfiles import quoted
+from stvideo.data.lists.something import LABEL_FILES
 from stvideo.data.lists.split_report import read_report, write_report
-from stvideo.data.video.images import IMAGE_SUFFIXES
-from stvideo.preparation.split_lists import quoted
+from stvideo.data.video.formats import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from stvideo.settings.config import load_config
 
 _CONFIG_SUFFIXES = (".yaml", ".yml")
-_CLASS_FILES = ("classes.txt", "labels.json", "something-something-v2-labels.json")
 
 
 @dataclass
@@ -43,7 +49,9 @@ class Listing:
     others: list[Path] = field(default_factory=list)
 
     def add_annotations(self, source: Path, index: VideoIndex) -> None:
-        """Note the videos of ``index``, which was read from ``source``, and what lies beside it."""
+        """Add the videos of ``index``, which was read from ``source``, and what lies beside it."""
+        for note in index.notes:
+            logger.warning(f"{source}: {note}")
         self.paths += index.paths()
         if not source.is_file():
             return
@@ -51,11 +59,12 @@ class Listing:
             self.others.append(source)
         else:
             self.lists.append((source, index))
-        self.others += [path for name in _CLASS_FILES if (path := source.parent / name).is_file()]
+        beside = (source.parent / name for name in ("classes.txt", *LABEL_FILES))
+        self.others += [path for path in beside if path.is_file()]
 
 
 def list_videos(sources: Sequence[str], root: str = "", overrides: Sequence[str] = ()) -> Listing:
-    """The videos that ``sources`` name.
+    """List the videos that ``sources`` name.
 
     Args:
         sources: list files, official annotations (CSV, JSON), folders, video files or configurations (.yaml);
@@ -66,16 +75,20 @@ def list_videos(sources: Sequence[str], root: str = "", overrides: Sequence[str]
     Raises:
         StvideoError: a source is missing or malformed, or lies outside the root, or there are no videos.
     """
-    if not sources and not root:
+    if "" in sources or not (sources or root):
         raise StvideoError("name a list file, a folder, a configuration, or root=FOLDER; --help tells more")
     if overrides and not any(source.endswith(_CONFIG_SUFFIXES) for source in sources):
         raise StvideoError(f"the command line: {overrides[0]} is a setting of a configuration, and none is given")
+    if root and not Path(root).expanduser().is_dir():
+        raise StvideoError(f"root={root}: no such folder")
     found: Listing | None = None
     for source in sources or [root]:
         listing = _one_source(Path(source).expanduser(), Path(root).expanduser() if root else None, overrides)
-        if found is not None and found.root.resolve() != listing.root.resolve():
+        if found is None:
+            found = listing
+            continue
+        if found.root.resolve() != listing.root.resolve():
             raise StvideoError(f"{source} starts from {listing.root}, what came before from {found.root}: give root=")
-        found = found or Listing(listing.root)
         found.paths += listing.paths
         found.lists += listing.lists
         found.others += listing.others
@@ -83,36 +96,36 @@ def list_videos(sources: Sequence[str], root: str = "", overrides: Sequence[str]
     found.paths = list(dict.fromkeys(found.paths))
     odd = next((path for path in found.paths if "\n" in path), None)
     if odd is not None:
-        raise StvideoError(f"{found.root / odd!r}: file names with line breaks are not supported; rename it")
+        raise StvideoError(f"{str(found.root / odd)!r}: file names with line breaks are not supported; rename it")
     return found
 
 
-def write_annotations(listing: Listing, output: Path, names: Mapping[str, str]) -> list[Path]:
+def write_annotations(listing: Listing, output: Path, names: Mapping[str, str]) -> None:
     """Write the lists of ``listing`` to the folder ``output`` with the paths renamed by ``names``, copy what belongs.
 
-    Official annotations name videos by their id, whatever the ending, and stay as they are. Returns what was written.
+    Official annotations name videos by their id, whatever the ending, and stay as they are.
 
     Raises:
         StvideoError: nothing can be written there, or a list would overwrite itself.
     """
-    sources = [source for source, _ in listing.lists] + list(dict.fromkeys(listing.others))
+    sources = dict.fromkeys([*(source for source, _ in listing.lists), *listing.others])
     targets = {source: output / _place(source, listing.root) for source in sources}
     for source, target in targets.items():
         if target.resolve() == source.resolve():
             raise StvideoError(f"{source} lies in output={output} and would be overwritten: name another output")
+    indexes = dict(listing.lists)
     try:
-        for source, index in listing.lists:
-            targets[source].parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(targets[source], _list_text(index, names))
-            found = read_report(source)
-            if found is not None:
-                write_report(targets[source], found)
-        for source in dict.fromkeys(listing.others):
-            targets[source].parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, targets[source])
+        for source, target in targets.items():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source not in indexes:
+                shutil.copyfile(source, target)
+                continue
+            write_atomically(target, _list_text(indexes[source], names))
+            report = read_report(source)
+            if report is not None:
+                write_report(target, report)
     except OSError as error:
         raise StvideoError(f"{output}: cannot be written ({error.strerror})") from None
-    return list(targets.values())
 
 
 def _place(source: Path, root: Path) -> Path:
@@ -134,13 +147,11 @@ def _list_text(index: VideoIndex, names: Mapping[str, str]) -> str:
 
 
 def _one_source(source: Path, root: Path | None, overrides: Sequence[str]) -> Listing:
-    if not source.exists():
+    if not exists(source):
         raise StvideoError(f"{source}: no such file or folder")
-    if root is not None and not root.is_dir():
-        raise StvideoError(f"root={root}: no such folder")
     if source.is_dir():
         root = root or source
-        prefix = _below(source, root)
+        prefix = path_below(source, root)
         paths = [f"{prefix}{name}" for name in video_files(source)]
         if not paths:
             raise StvideoError(f"{source}: no videos below it (looked for {' '.join(VIDEO_SUFFIXES)})")
@@ -148,14 +159,11 @@ def _one_source(source: Path, root: Path | None, overrides: Sequence[str]) -> Li
     suffix = source.suffix.lower()
     if suffix in _CONFIG_SUFFIXES:
         return _from_config(source, root, overrides)
-    if suffix in (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES):
-        root = root or source.parent
-        return Listing(root, [_below(source, root).rstrip("/")])
     root = root or source.parent
+    if suffix in (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES):
+        return Listing(root, [path_below(source, root).rstrip("/")])
     index = read_annotations(source, root)
     check_presence(index, root, source)
-    for note in index.notes:
-        logger.warning(f"{source}: {note}")
     listing = Listing(root)
     listing.add_annotations(source, index)
     return listing
@@ -175,21 +183,7 @@ def _from_config(source: Path, root: Path | None, overrides: Sequence[str]) -> L
             if getattr(config, split) or (split == "val" and not listing.paths):
                 raise
             continue
-        index = build_index(config, split)
-        for note in index.notes:
-            logger.warning(f"{split}: {note}")
-        listing.add_annotations(annotations, index)
+        listing.add_annotations(annotations, build_index(config, split))
     if config.classes:
-        listing.others += [
-            p for p in (Path(config.classes).expanduser(), listing.root / config.classes) if p.is_file()
-        ][:1]
+        listing.others.append(find_file(config.classes, listing.root, "classes"))
     return listing
-
-
-def _below(path: Path, root: Path) -> str:
-    """``path`` relative to ``root``, with a slash at its end unless it is the root itself."""
-    try:
-        relative = path.absolute().relative_to(root.absolute()).as_posix()
-    except ValueError:
-        raise StvideoError(f"{path} does not lie below root={root}") from None
-    return "" if relative == "." else f"{relative}/"

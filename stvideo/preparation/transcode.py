@@ -1,4 +1,4 @@
-"""One video file -> a smaller H.264 one that is quick to read from anywhere.
+"""Encode one video file anew: a smaller H.264 one that is quick to read from anywhere.
 
 `transcode` is what data_tools/resize.py runs in its worker processes.
 """
@@ -16,11 +16,12 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange
 
+from stvideo.core.errors import StvideoError
 from stvideo.data.video.display import Display, quarter_turns
 from stvideo.data.video.packets import DAMAGE, PacketIndex, UnreadableVideo, index_packets, one_line, open_container
 from stvideo.data.video.pyav import frames_in_order
 from stvideo.preparation.inspection import USABLE_SHARE, promised_frames, shortened
-from stvideo.preparation.jobs import Failure, Report
+from stvideo.preparation.jobs import Alive, Failure
 
 ENCODER = "libx264"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -31,15 +32,25 @@ class Recipe(NamedTuple):
     and x264's constant rate factor (lower is better and larger)."""
 
     short_side: int
-    spacing: int
+    keyframes: int
     crf: float
 
+    def checked(self) -> Recipe:
+        """Return it as it is; raises `StvideoError`, naming the setting, if no video can be encoded so."""
+        if self.short_side < 16 or self.short_side % 2:
+            raise StvideoError(f"short_side={self.short_side}: expected an even number of pixels, at least 16")
+        if not 1 <= self.keyframes <= 1000:
+            raise StvideoError(f"keyframes={self.keyframes}: expected 1 (key frames only) to 1000 frames")
+        if not 0 <= self.crf <= 51:
+            raise StvideoError(f"crf={self.crf:g}: expected 0 (lossless) to 51 (worst)")
+        return self
+
     def __str__(self) -> str:
-        return f"short side {self.short_side}, key frame spacing {self.spacing}, crf {self.crf:g}"
+        return f"short side {self.short_side}, key frame spacing {self.keyframes}, crf {self.crf:g}"
 
 
-class Job(NamedTuple):
-    """Encode ``source`` into ``target``, which may be overwritten."""
+class Encoding(NamedTuple):
+    """A ``source`` to encode into ``target``, which may be overwritten."""
 
     source: str
     target: str
@@ -58,7 +69,7 @@ class Transcoded:
 
 
 def encoder_problem() -> str | None:
-    """Why videos cannot be encoded here, or None if they can."""
+    """Say why videos cannot be encoded here; None if they can."""
     try:
         av.codec.Codec(ENCODER, "w")
     except av.error.FFmpegError:
@@ -71,35 +82,31 @@ def encoder_problem() -> str | None:
 def target_size(width: int, height: int, short_side: int) -> tuple[int, int]:
     """(width, height) with the shorter side at ``short_side``, never larger than before, both even."""
     scale = min(1.0, short_side / min(width, height))
-    return tuple(max(2, min(2 * round(side * scale / 2), side // 2 * 2)) for side in (width, height))  # type: ignore[return-value]
+    sides = [max(2, min(2 * round(side * scale / 2), side // 2 * 2)) for side in (width, height)]
+    return sides[0], sides[1]
 
 
-def transcode(job: Job, report: Report) -> Transcoded | Failure:
+def transcode(job: Encoding, alive: Alive) -> Transcoded | Failure:
     """Write ``job.target``; a problem with the source is a `Failure` of kind "error", one with the disk "full"."""
     target = Path(job.target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        return _transcode(Path(job.source), target, job.recipe, report)
+        return _transcode(Path(job.source), target, job.recipe, alive)
     except UnreadableVideo as error:
         return Failure("error", error.reason)
     except OSError as error:
-        kind = "full" if error.errno in _NO_ROOM else "error"
-        return Failure(kind, one_line(error))
+        return Failure("full" if error.errno in _NO_ROOM else "error", one_line(error))
 
 
-def _transcode(source: Path, target: Path, recipe: Recipe, report: Report) -> Transcoded:
+def _transcode(source: Path, target: Path, recipe: Recipe, alive: Alive) -> Transcoded:
     container, stream = open_container(source)
-    try:
+    with container:
         index = index_packets(container, stream, source)
         promised = promised_frames(container, stream, index)
-    finally:
-        container.close()
     container, stream = open_container(source)  # not every container can seek to its start
-    try:
-        frames = _Frames(container, stream, index, source, report)
+    with container:
+        frames = _Frames(container, stream, index, alive)
         width, height = _encode(frames, stream, index, target, recipe)
-    finally:
-        container.close()
     note = ""
     if frames.count < promised:
         note = shortened(frames.count, promised, frames.problem)
@@ -110,15 +117,14 @@ def _transcode(source: Path, target: Path, recipe: Recipe, report: Report) -> Tr
 
 
 class _Frames:
-    """The whole frames of a source up to the first damage, turned as they are to be shown; counts them."""
+    """Iterate over the whole frames of a source up to the first damage; counts them."""
 
-    def __init__(self, container: Any, stream: Any, index: PacketIndex, source: Path, report: Report) -> None:
-        self.source, self.count = source, 0
+    def __init__(self, container: Any, stream: Any, index: PacketIndex, alive: Alive) -> None:
+        self.count = 0
         self.problem: str | None = None
-        self._frames = frames_in_order(container, stream, index, report)
+        self._frames = frames_in_order(container, stream, index, alive)
 
-    def __iter__(self) -> Iterator[tuple[Any, int]]:
-        """Pairs (frame, quarter turns counter-clockwise that it needs)."""
+    def __iter__(self) -> Iterator[Any]:
         while True:
             try:
                 number, frame = next(self._frames)
@@ -132,7 +138,7 @@ class _Frames:
             if number != self.count or frame.is_corrupt:
                 return
             self.count += 1
-            yield frame, quarter_turns(frame)
+            yield frame
 
 
 def _encode(frames: _Frames, source: Any, index: PacketIndex, target: Path, recipe: Recipe) -> tuple[int, int]:
@@ -153,7 +159,8 @@ def _encode(frames: _Frames, source: Any, index: PacketIndex, target: Path, reci
             container.mux(packet)
 
     with av.open(str(target), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-        for frame, turns in frames:
+        for frame in frames:
+            turns = quarter_turns(frame)
             if stream is None:
                 shown = (frame.width, frame.height) if turns % 2 == 0 else (frame.height, frame.width)
                 width, height = target_size(*shown, recipe.short_side)
@@ -183,7 +190,7 @@ def _add_stream(container: Any, rate: Fraction, time_base: Fraction, size: tuple
     show one frame only those from its key frame on are decoded. ``fastdecode`` leaves out what costs the decoder most
     (arithmetic coding, deblocking) for a tenth more bytes.
     """
-    x264 = f"keyint={recipe.spacing}:min-keyint={recipe.spacing}:scenecut=0:open-gop=0:log-level=none"
+    x264 = f"keyint={recipe.keyframes}:min-keyint={recipe.keyframes}:scenecut=0:open-gop=0:log-level=none"
     options = {
         "crf": f"{recipe.crf:g}",
         "preset": "veryfast",
@@ -232,9 +239,7 @@ def _scaled_and_turned(display: Display, original: Any, turns: int, size: tuple[
 def _check_written(target: Path, frames: int) -> None:
     """Raises `UnreadableVideo` unless the file just written holds so many frames, in order, in closed groups."""
     container, stream = open_container(target)
-    try:
+    with container:
         index = index_packets(container, stream, target)
-    finally:
-        container.close()
     if index.num_frames != frames or not index.timed or index.reordered or index.late_start:
         raise UnreadableVideo(target, f"what was written has {index.num_frames} frames instead of {frames}")

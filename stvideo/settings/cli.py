@@ -50,8 +50,8 @@ def run(main: Callable[[list[str]], int | None], argv: Sequence[str] | None = No
     except StvideoError as error:
         print_line("error", str(error))
         status = EXIT_USER_ERROR
-    except KeyboardInterrupt:
-        print_line("error", "interrupted")
+    except KeyboardInterrupt as error:
+        print_line("error", ": ".join(["interrupted", *map(str, error.args)]))
         status = EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123

@@ -8,7 +8,7 @@ from data_tools import kinetics, splits
 from stvideo.core.errors import StvideoError
 from stvideo.settings.command_settings import read_command_line
 
-TOOLS = ("kinetics", "ssv2", "splits", "verify", "resize")
+TOOLS = ("kinetics", "ssv2", "splits", "verify", "resize", "motion")
 
 
 @pytest.mark.parametrize(
@@ -19,13 +19,13 @@ TOOLS = ("kinetics", "ssv2", "splits", "verify", "resize")
     ],
 )
 def test_every_spelling_says_the_same(argv):
-    wanted = kinetics.Settings(root="/data/k=4", output="out", untrimmed=True)
-    assert read_command_line(kinetics.Settings, argv, "") == (["a.csv", "b.csv"], wanted, [])
+    wanted = kinetics.KineticsSettings(root="/data/k=4", output="out", untrimmed=True)
+    assert read_command_line(kinetics.KineticsSettings, argv, "") == (["a.csv", "b.csv"], wanted, [])
 
 
 def test_keys_of_a_configuration():
     argv = ["val_share=0.25", "x.yaml", "data.root=/data"]
-    positional, settings, overrides = read_command_line(splits.Settings, argv, "")
+    positional, settings, overrides = read_command_line(splits.SplitSettings, argv, "")
     assert (positional, settings.val_share, overrides) == (["x.yaml"], 0.25, ["data.root=/data"])
 
 
@@ -33,7 +33,8 @@ def test_keys_of_a_configuration():
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("rot=x", r"unknown setting 'rot' \(did you mean 'root'\?\)"),
+        ("workesr=x", "unknown setting 'workesr'"),
+        ("overwite=x", "unknown setting 'overwite'"),
         ("--root=x", "unknown option '--root=x'.*settings are written key=value"),
     ],
 )
@@ -48,7 +49,7 @@ def test_help_shows_one_form(tool, capsys):
         importlib.import_module(f"data_tools.{tool}").main(["--help"])
     told = capsys.readouterr().out
     assert stopped.value.code == 0
-    assert "root=FOLDER" in told
+    assert "overwrite=true" in told or "workers=N" in told
     assert "--" not in told
 
 
@@ -59,6 +60,12 @@ def test_help_shows_one_form(tool, capsys):
         ("kinetics", ["x", "data.root=y"], r"data\.root=y is not a file"),
         ("ssv2", [], "one folder of annotations is expected"),
         ("splits", ["a", "b"], "one folder of split files is expected"),
+        ("motion", [], "one folder to write to is expected"),
+        ("kinetics", [""], "name a file of official annotations"),
+        ("ssv2", [""], "one folder of annotations is expected"),
+        ("splits", [""], "one folder of split files is expected"),
+        ("verify", [""], "name a list file, a folder"),
+        ("resize", ["", "output=x"], "name a list file, a folder"),
         ("splits", [], "root=FOLDER is missing"),
         ("splits", ["root=x", "val_share=much"], "val_share=much"),
         ("splits", ["root=x", "overwrite=perhaps"], "overwrite=perhaps"),

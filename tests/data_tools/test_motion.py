@@ -7,18 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_tools.motion import MOTIONS, Settings, draw_clip, main, write_motion
+from data_tools.motion import main
 from stvideo.core.errors import StvideoError
 from stvideo.data.loading.datasets import build_dataset
 from stvideo.data.video.decode import probe
+from stvideo.preparation.motion import MOTIONS, MotionSettings, draw_clip, write_motion
 from stvideo.settings.config import DataConfig
 
 REPOSITORY = Path(__file__).parents[2]
 TINY = {"size": 32, "frames": 6, "fps": 15}
 
 
-def settings(classes=("left", "right"), train=2, test=1, seed=0, **changes) -> Settings:
-    return Settings(tuple(classes), train, test, seed=seed, **{**TINY, **changes})
+def settings(classes=("left", "right"), train=2, test=1, **changes) -> MotionSettings:
+    return MotionSettings(list(classes), train, test, **{"workers": 1, **TINY, **changes})
 
 
 def contents(folder):
@@ -26,7 +27,7 @@ def contents(folder):
 
 
 def test_layout_is_that_of_kinetics_in_class_folders(tmp_path):
-    assert write_motion(tmp_path, settings(), progress=False) == 6
+    assert write_motion(tmp_path, settings()) == 6
     assert (tmp_path / "classes.txt").read_text().split() == ["left", "right"]
     assert (tmp_path / "train.txt").read_text().splitlines() == [
         "train/left/000000.mp4 0", "train/left/000001.mp4 0", "train/right/000000.mp4 1", "train/right/000001.mp4 1",
@@ -39,9 +40,9 @@ def test_layout_is_that_of_kinetics_in_class_folders(tmp_path):
 
 
 def test_the_same_seed_writes_the_same_bytes_whatever_the_number_of_processes(tmp_path):
-    write_motion(tmp_path / "a", settings(), workers=1, progress=False)
-    write_motion(tmp_path / "b", settings(), workers=2, progress=False)
-    write_motion(tmp_path / "c", settings(seed=1), progress=False)
+    write_motion(tmp_path / "a", settings(workers=1))
+    write_motion(tmp_path / "b", settings(workers=2))
+    write_motion(tmp_path / "c", settings(seed=1))
     first, second, other = (contents(tmp_path / name) for name in "abc")
     assert first == second
     videos = [name for name in first if name.endswith(".mp4")]
@@ -50,41 +51,65 @@ def test_the_same_seed_writes_the_same_bytes_whatever_the_number_of_processes(tm
 
 
 def test_a_second_run_writes_only_what_is_missing(tmp_path):
-    write_motion(tmp_path, settings(), progress=False)
+    write_motion(tmp_path, settings())
     before = contents(tmp_path)
     (tmp_path / "train/left/000001.mp4").unlink()
-    assert write_motion(tmp_path, settings(), progress=False) == 1
+    assert write_motion(tmp_path, settings()) == 1
     assert contents(tmp_path) == before
     # more clips and classes may join, and what is there stays as it is
-    assert write_motion(tmp_path, settings(["left", "right", "up"], train=3), progress=False) == 2 + 4
+    assert write_motion(tmp_path, settings(["left", "right", "up"], train=3)) == 2 + 4
     after = contents(tmp_path)
     assert all(after[name] == before[name] for name in before if name.endswith(".mp4"))
 
 
 def test_a_folder_of_other_clips_is_refused(tmp_path):
-    write_motion(tmp_path, settings(), progress=False)
+    write_motion(tmp_path, settings())
     with pytest.raises(StvideoError, match="seed=0, not 1"):
-        write_motion(tmp_path, settings(seed=1), progress=False)
+        write_motion(tmp_path, settings(seed=1))
+    before = contents(tmp_path)
+    assert write_motion(tmp_path, settings(seed=1, overwrite=True)) == 6
+    after = contents(tmp_path)
+    assert not any(before[name] == after[name] for name in before if name.endswith(".mp4"))
+
+
+def test_somebody_elses_folder_is_left_alone_unless_told_otherwise(tmp_path, monkeypatch):
+    (tmp_path / "train.txt").write_text("mine\n")
+    (tmp_path / "train/left").mkdir(parents=True)
+    (tmp_path / "train/left/000000.mp4").write_text("mine too\n")
+    before = contents(tmp_path)
+    with pytest.raises(StvideoError, match="holds files that are not of this tool") as raised:
+        write_motion(tmp_path, settings())
+    assert "\n" not in str(raised.value)
+    monkeypatch.chdir(tmp_path)
+    for argv in ([""], [], ["a", "b"], ["a", "data.root=b"]):
+        with pytest.raises(StvideoError, match="one folder to write to is expected"):
+            main(argv)
+    assert contents(tmp_path) == before
+    assert write_motion(tmp_path, settings(overwrite=True)) == 6
+    assert probe(tmp_path / "train/left/000000.mp4").num_frames == 6
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"size": 31}, "even"),
-        ({"frames": 1}, "--frames"),
-        ({"train": 0}, "--train-per-class"),
-        ({"seed": -1}, "--seed"),
+        ({"frames": 1}, "frames=1"),
+        ({"train": 0}, "train_per_class=0"),
+        ({"seed": -1}, "seed=-1"),
+        ({"classes": ["left", "lefd"]}, "did you mean 'left'"),
+        ({"classes": ["left", "left"]}, "each once"),
+        ({"classes": []}, "expected some of"),
     ],
 )
 def test_impossible_settings_are_refused(tmp_path, changes, message):
     with pytest.raises(StvideoError, match=message):
-        write_motion(tmp_path, settings(**changes), progress=False)
+        write_motion(tmp_path, settings(**changes))
 
 
 def test_an_output_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(StvideoError, match="cannot be written"):
-        write_motion(tmp_path / "file" / "below", settings(), progress=False)
+        write_motion(tmp_path / "file" / "below", settings())
 
 
 @pytest.mark.parametrize(("motion", "axis", "sign"), [("left", 1, -1), ("right", 1, 1), ("up", 0, -1), ("down", 0, 1)])
@@ -133,7 +158,7 @@ def test_the_command_teaches_and_fails_in_one_line(tmp_path, capsys):
     text = capsys.readouterr().out
     assert "left, right, up, down" in text
     assert "classes.txt" in text
-    command = [sys.executable, "data_tools/motion.py", str(tmp_path / "m"), "--size", "31"]
+    command = [sys.executable, "data_tools/motion.py", str(tmp_path / "m"), "size=31"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=500)
     assert done.returncode == 2
-    assert done.stderr.strip() == "stvideo: error: --size 31: H.264 needs an even number of pixels"
+    assert done.stderr.strip() == "stvideo: error: size=31: H.264 needs an even number of pixels"

@@ -11,20 +11,21 @@ import av
 import numpy as np
 import pytest
 
-from data_tools.resize import main, resize, target_names
+from data_tools.resize import main
 from stvideo.core.errors import StvideoError
 from stvideo.data.lists.listfiles import read_list
 from stvideo.data.loading.datasets import build_dataset
 from stvideo.data.video.decode import open_video
 from stvideo.data.video.packets import index_packets, open_container
-from stvideo.preparation.transcode import Job, Recipe, Transcoded, target_size, transcode
+from stvideo.preparation.resizing import resize, target_names
+from stvideo.preparation.transcode import Encoding, Recipe, Transcoded, target_size, transcode
 from stvideo.settings.config import DataConfig
 from tests.data_tools.damaged_files import FRAMES, encode, write_bad, write_good, write_partial
 from tests.tiny_runs import environment
 from tests.video_files import frame_numbers, set_display_matrix
 
 REPOSITORY = Path(__file__).parents[2]
-RECIPE = Recipe(short_side=48, spacing=8, crf=12)
+RECIPE = Recipe(short_side=48, keyframes=8, crf=12)
 TIMES = np.cumsum(np.random.default_rng(0).integers(10, 80, FRAMES)).tolist()
 
 
@@ -124,7 +125,7 @@ def test_groups_are_closed_and_as_long_as_chosen(resized):
         index = packet_index(target)
         assert (index.codec, index.reordered, index.open_gop, index.late_start) == ("h264", False, False, False)
         keys = np.searchsorted(index.pts, index.key_pts).tolist()
-        assert keys == list(range(0, index.num_frames, RECIPE.spacing)), path
+        assert keys == list(range(0, index.num_frames, RECIPE.keyframes)), path
         with av.open(str(target)) as container:
             assert [stream.type for stream in container.streams] == ["video"]  # no sound
     # Each group by itself, in a decoder of its own, gives the frames that the whole gives.
@@ -134,10 +135,10 @@ def test_groups_are_closed_and_as_long_as_chosen(resized):
     with av.open(str(target)) as container:
         stream = container.streams.video[0]
         packets = [packet for packet in container.demux(stream) if packet.size]
-        for start in range(0, len(packets), RECIPE.spacing):
+        for start in range(0, len(packets), RECIPE.keyframes):
             decoder = av.CodecContext.create("h264", "r")
             decoder.extradata = stream.codec_context.extradata
-            group = packets[start : start + RECIPE.spacing]
+            group = packets[start : start + RECIPE.keyframes]
             frames = [frame for packet in [*group, None] for frame in decoder.decode(packet)]
             assert len(frames) == len(group)
             for number, frame in enumerate(frames, start):
@@ -298,7 +299,7 @@ def test_a_full_disk_ends_the_run(tmp_path):
     if not os.path.exists("/dev/full"):  # noqa: PTH110
         pytest.skip("no /dev/full here")
     (tmp_path / "full.mp4").symlink_to("/dev/full")
-    outcome = transcode(Job(str(source), str(tmp_path / "full.mp4"), RECIPE), lambda **_: None)
+    outcome = transcode(Encoding(str(source), str(tmp_path / "full.mp4"), RECIPE), lambda **_: None)
     assert not isinstance(outcome, Transcoded) and outcome.kind == "full"
 
 

@@ -9,17 +9,16 @@ from pathlib import Path
 from stvideo.preparation.jobs import Failure, run_jobs
 
 
-def work(job, report):
+def work(job, alive):
     """What a job of these tests does: its first word says."""
     kind, *rest = job.split()
     if kind == "hang":
-        report(partial="half done")
         while True:
             time.sleep(0.1)
     if kind == "slow":
         for _ in range(12):
             time.sleep(0.5)
-            report()
+            alive()
     if kind == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
     if kind == "leave":
@@ -41,7 +40,7 @@ def test_every_job_has_an_outcome_whatever_happens_to_its_process():
     found = outcomes(jobs, timeout=5.0)
     assert set(found) == set(jobs)
     assert found["crash"] == Failure("crash", "the decoder crashed (SIGSEGV)")
-    assert found["hang"] == Failure("timeout", "no progress in 5 s", "half done")
+    assert found["hang"] == Failure("timeout", "no progress in 5 s")
     assert found["leave"] == Failure("crash", "the decoding process ended by itself (status 3)")
     assert found["error"] == Failure("error", "KeyError: 'no\\nsuch'")
     fine = [found[job] for job in jobs if job.startswith(("fine", "slow"))]  # slow: longer than the limit, but alive
@@ -63,6 +62,21 @@ def test_a_worker_that_is_killed_is_replaced(tmp_path):
     thread.join()
     assert found[f"wait {note}"] == Failure("crash", "the decoder crashed (SIGKILL)")
     assert isinstance(found["fine 1"], int) and found["fine 1"] == found["fine 2"]
+
+
+def test_many_jobs_need_little_memory():
+    """Jobs are taken from the iterator as they are worked on."""
+    taken = []
+
+    def jobs():
+        for number in range(1000):
+            taken.append(number)
+            yield f"fine {number}"
+
+    running = run_jobs(work, jobs(), workers=1, timeout=60.0)
+    next(running)
+    assert len(taken) < 10
+    running.close()
 
 
 def test_leaving_early_ends_the_workers(tmp_path):

@@ -86,7 +86,7 @@ class VideoIndex:
         """Take the videos whose numbers are in ``keep``, in that order; notes, classes and official size stay."""
         keep = np.asarray(keep, dtype=np.int64)
         lengths = np.diff(self.ends, prepend=0)[keep]
-        view, names = memoryview(self.names), bytearray()
+        view, names = self.names.data, bytearray()
         for first, end in zip((self.ends[keep] - lengths).tolist(), self.ends[keep].tolist(), strict=True):
             names += view[first:end]
         return VideoIndex(
@@ -119,7 +119,7 @@ class VideoIndex:
 
     def path_hashes(self) -> np.ndarray:
         """int64: Python's hash of every path as bytes, which differs from process to process."""
-        view = memoryview(self.names)
+        view = self.names.data
         places = pairwise(chain([0], self.ends.tolist()))
         return np.fromiter((hash(bytes(view[first:end])) for first, end in places), dtype=np.int64, count=len(self))
 

@@ -1,9 +1,9 @@
 """Join official annotations with the files that are there: what was found, what is missing, what contradicts itself.
 
-    on_disk = OnDisk.scan(root)
-    split = Join(on_disk)
-    for entry in ...: split.add(entry)
-    split.clips(), split.missing, split.notes()
+on_disk = OnDisk.scan(root)
+split = Join(on_disk)
+for entry in ...: split.add(entry)
+split.clips(), split.missing, split.notes()
 """
 
 from __future__ import annotations
@@ -198,7 +198,9 @@ class Join:
             worst = ", ".join(f"{name} {count}" for name, count in self.missing.most_common(3) if name)
             most = f" (most: {worst})" if worst else ""
             notes.append(f"{missing} of {self.official} videos ({missing / self.official:.1%}) are not on disk{most}")
-        notes += without([name for name, count in self.classes.items() if name and self.missing[name] == count])
+        notes += without(
+            [name for name, count in self.classes.items() if name and self.missing[name] == count], "video left"
+        )
         for what, examples in (
             ("entries that repeat others, counted once", self.repeated),
             ("videos annotated with two classes, left out", self.contradictory),

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from stvideo.core.errors import StvideoError
 from stvideo.data.lists.index import VideoIndex
 from stvideo.data.lists.joining import Annotation, Join, OnDisk, known_label
-from stvideo.data.lists.text_files import read_json, read_lines, read_start, shown
+from stvideo.data.lists.text_files import SHOWN, read_json, read_lines, read_start
 
 T = TypeVar("T")
 # Line, or position in a JSON file; identifier, start, end, label, split: as the file says them, "" where it does not.
@@ -100,7 +100,8 @@ def kinetics_classes(path: Path, split: str | None = None) -> list[str]:
     for name, entry in kinetics_entries(path):
         if entry.label is not None:
             labels.setdefault(name if split else "", set()).add(entry.label)
-    return sorted(_of_split(labels, split, path))
+    chosen: set[str] = _of_split(labels, split, path)
+    return sorted(chosen)
 
 
 def split_of_name(name: str) -> str:
@@ -119,7 +120,7 @@ def _csv_rows(path: Path) -> Iterator[_Row]:
         columns, rows, skipped = {name: place for place, name in enumerate(_COLUMNS)}, chain([first], lines), 0
     for column in _NEEDED:
         if column not in columns:
-            raise StvideoError(f"{path}:1: no column {column!r} in it; it has {shown(', '.join(heading) or 'none')}")
+            raise StvideoError(f"{path}:1: no column {column!r} in it; it has {', '.join(heading)[:SHOWN] or 'none'}")
     id_at, start_at, end_at = (columns[name] for name in _NEEDED)
     label_at, split_at = columns.get("label", -1), columns.get("split", -1)
     reader = csv.reader(rows)
@@ -144,7 +145,7 @@ def _json_rows(path: Path) -> Iterator[_Row]:
             (start, end), label = annotations["segment"], annotations.get("label") or ""
         except (TypeError, KeyError, ValueError, AttributeError):
             raise StvideoError(
-                f"{_place(path, position)} ({shown(video)}): expected 'annotations' with 'label' and 'segment': "
+                f"{_place(path, position)} ({video[:SHOWN]}): expected 'annotations' with 'label' and 'segment': "
                 "[start, end]"
             ) from None
         yield position, video.strip(), start, end, str(label).strip(), str(split).strip()

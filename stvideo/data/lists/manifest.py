@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import csv
 from array import array
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Hashable
+from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 import numpy as np
 import torch
@@ -38,17 +40,21 @@ class CsvRow:
 
     def row(self) -> list[Any]:
         """Write the fields of the line, floats to the sixth decimal."""
-        return [round(value, 6) if isinstance(value, float) else value for value in astuple(self)]
+        return [round(value, 6) if isinstance(value, float) else value for value in vars(self).values()]
 
     @classmethod
     def from_row(cls: type[Row], row: list[str]) -> Row:
         """Reverse `row`; raises ValueError."""
-        kinds = {"str": str, "int": int, "float": float}
-        return cls(*(kinds[str(field.type)](text) for field, text in zip(fields(cls), row, strict=True)))
+        return cls(*(kind(text) for kind, text in zip(_kinds(cls), row, strict=True)))
 
     @classmethod
     def columns(cls) -> list[str]:
         return [field.name for field in fields(cls)]
+
+
+@cache
+def _kinds(row: Hashable) -> tuple[type, ...]:
+    return tuple(get_type_hints(row).values())
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def ssv2_entries(
         number = str(video["id"])
         template = video.get("template") or (answers or {}).get(number)
         if template is None and not unlabeled:
-            raise StvideoError(f"{where}: video {shown(number)} has no template (the test split has no labels)")
+            raise StvideoError(f"{where}: video {number[:SHOWN]} has no template (the test split has no labels)")
         label = None if template is None else without_brackets(str(template))
         if label is not None and label not in numbers:
             raise StvideoError(

@@ -18,9 +18,9 @@ from stvideo.core.messages import logger
 from stvideo.data.clips.reading import ClipReading
 from stvideo.data.clips.sampling import parse_views
 from stvideo.data.clips.transforms import TestTransform, TrainTransform, mirrored_classes
+from stvideo.data.lists.annotations import build_index
 from stvideo.data.lists.index import VideoIndex
 from stvideo.data.lists.manifest import Checked, use_manifest
-from stvideo.data.lists.annotations import build_index
 from stvideo.data.video.decode import UnreadableVideo, open_video
 from stvideo.data.video.watchdog import MAX_WORKERS, ReadingNow
 from stvideo.settings.schema import DataConfig

@@ -47,7 +47,7 @@ class Video:
     def __init__(self, path: str | Path, decoder: str = "auto", timeout: float = 60.0, fall_back: bool = False) -> None:
         if decoder not in DECODERS:
             raise StvideoError(f"unknown decoder {decoder!r}{nearest(decoder, DECODERS)}: choose {', '.join(DECODERS)}")
-        problem = {"decord": decord_problem, "torchcodec": torchcodec_problem}.get(decoder, lambda: None)()
+        problem = decord_problem() if decoder == "decord" else torchcodec_problem() if decoder == "torchcodec" else None
         if problem:
             raise StvideoError(problem)
         self.path, self.timeout, self._fall_back = Path(path), timeout, fall_back

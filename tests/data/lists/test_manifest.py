@@ -7,21 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_tools.verify import verify
 from stvideo.core.errors import StvideoError
 from stvideo.data.lists.index import VideoIndex
-from stvideo.data.lists.manifest import COLUMNS, Entry, use_manifest
+from stvideo.data.lists.manifest import VideoRow, use_manifest
 from stvideo.data.loading.datasets import build_dataset
 from stvideo.data.loading.loader import build_loader
-from stvideo.preparation.journal import encode_row
+from stvideo.preparation.table import line_of
+from stvideo.preparation.verification import verify
 from stvideo.settings.config import DataConfig
 from tests.data_tools.damaged_files import encode, write_partial
 
 SMALL = {"num_frames": 4, "stride": 8, "img_size": 32, "short_side": [32, 40]}
 
 
-def write_manifest(path: Path, entries: list[Entry]) -> None:
-    path.write_text("".join(encode_row(row) for row in [COLUMNS, *(entry.row() for entry in entries)]))
+def write_manifest(path: Path, entries: list[VideoRow]) -> None:
+    path.write_bytes(b"".join(line_of(row) for row in [VideoRow.columns(), *(entry.row() for entry in entries)]))
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_unusable_videos_are_left_out_with_a_count(videos, caplog):
     assert (dataset.expected, dataset.listed) == (4, 6)
     text = "\n".join(record.getMessage() for record in caplog.records)
     assert f"left out 2 of 6 videos that {videos / 'manifest.csv'} calls unusable, e.g. empty.mp4" in text
-    assert "class 'up': no usable video is left" in text
+    assert "class 'up' has no usable video left" in text
 
 
 def test_evaluation_counts_them_as_missing(videos):
@@ -101,8 +101,8 @@ def test_a_changed_file_is_told_once(videos, caplog):
 def test_an_unusable_file_that_was_replaced_is_used_again(tmp_path):
     encode(tmp_path / "a.mp4", frames=8)
     encode(tmp_path / "b.mp4", frames=8)
-    entries = [Entry("a.mp4", "ok", frames=8, bytes=(tmp_path / "a.mp4").stat().st_size)]
-    write_manifest(tmp_path / "m.csv", [*entries, Entry("b.mp4", "unusable", reason="the file is empty")])
+    entries = [VideoRow("a.mp4", "ok", frames=8, bytes=(tmp_path / "a.mp4").stat().st_size)]
+    write_manifest(tmp_path / "m.csv", [*entries, VideoRow("b.mp4", "unusable", reason="the file is empty")])
     index = VideoIndex.build(["a.mp4", "b.mp4"], [0, 0], ["x"])
     chosen, checked = use_manifest(index, tmp_path, "m.csv")
     assert len(chosen) == 2 and checked.left_out == 0
@@ -124,25 +124,26 @@ def test_a_manifest_that_does_not_fit_is_an_error(tmp_path):
 
     assert use_manifest(index, tmp_path, None) == (index, None)
     assert "no such file" in message()
-    write_manifest(path, [Entry("other/a.mp4", "ok", frames=8)])
+    write_manifest(path, [VideoRow("other/a.mp4", "ok", frames=8)])
     assert "names none of the 2 videos, e.g. a.mp4" in message()
-    write_manifest(path, [Entry("a.mp4", "unusable"), Entry("b.mp4", "unusable")])
+    write_manifest(path, [VideoRow("a.mp4", "unusable"), VideoRow("b.mp4", "unusable")])
     assert "calls all 2 videos unusable" in message()
     write_manifest(path, [])
     assert "knows no video" in message()
     path.write_text("path,label\na.mp4,1\n")
     assert "not a manifest" in message()
-    path.write_text(",".join(COLUMNS) + "\na.mp4,ok,many,0,pyav,\n")
+    path.write_text(",".join(VideoRow.columns()) + "\na.mp4,ok,many,0,pyav,\n")
     assert f"{path}:2: not a line of a manifest" in message()
 
 
 def test_odd_names_later_lines_and_a_torn_end(tmp_path):
     names = ['my, "own" video.mp4', "b c.mp4", "d\udce9.mp4", "unknown.mp4"]
-    rows = [Entry(name, "ok", frames=5 + number, bytes=1) for number, name in enumerate(names[:3])]
-    rows.append(Entry("b c.mp4", "exact", frames=9, bytes=2, decoder="pyav", reason="decord errs, always"))
+    rows = [VideoRow(name, "ok", frames=5 + number, bytes=1) for number, name in enumerate(names[:3])]
+    rows.append(VideoRow("b c.mp4", "exact", frames=9, bytes=2, decoder="pyav", reason="decord errs, always"))
     path = tmp_path / "manifest.csv"
-    content = "".join(encode_row(row) for row in [COLUMNS, *(entry.row() for entry in rows)]) + "torn.mp4,ok,1"
-    path.write_bytes(content.encode("utf-8", "surrogateescape"))
+    write_manifest(path, rows)
+    with path.open("ab") as file:
+        file.write(b"torn.mp4,ok,1")
     chosen, checked = use_manifest(VideoIndex.build(names, [0] * 4, ["x"]), tmp_path, None)
     assert chosen.paths() == names
     assert any("does not know 1 of 4 videos, e.g. unknown.mp4" in note for note in chosen.notes)
@@ -152,14 +153,14 @@ def test_odd_names_later_lines_and_a_torn_end(tmp_path):
 
 
 def test_entries_survive_the_file(tmp_path):
-    entry = Entry("a,b.mp4", "exact", frames=3, fps=29.97003, duration=1.5, decord="different", modified=10**18 + 1)
+    entry = VideoRow("a,b.mp4", "exact", frames=3, fps=29.97003, duration=1.5, decord="different", modified=10**18 + 1)
     path = tmp_path / "m.csv"
     write_manifest(path, [entry])
 
     with path.open(newline="") as file:
-        assert Entry.from_row(list(csv.reader(file))[1]) == entry
+        assert VideoRow.from_row(list(csv.reader(file))[1]) == entry
     with pytest.raises(ValueError):
-        Entry.from_row(["a"])
+        VideoRow.from_row(["a"])
 
 
 def test_large_manifests_match(tmp_path):
@@ -168,7 +169,7 @@ def test_large_manifests_match(tmp_path):
     order = np.random.default_rng(0).permutation(count)
     write_manifest(
         tmp_path / "manifest.csv",
-        [Entry(names[n], "unusable" if n % 10 == 0 else "ok", frames=n + 1, bytes=n) for n in order],
+        [VideoRow(names[n], "unusable" if n % 10 == 0 else "ok", frames=n + 1, bytes=n) for n in order],
     )
     chosen, checked = use_manifest(VideoIndex.build(names, range(count), ["x"] * count), tmp_path, None)
     kept = [number for number in range(count) if number % 10]

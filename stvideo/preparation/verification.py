@@ -1,0 +1,129 @@
+"""Decode every video once and write down what it really holds, in a manifest; see data_tools/verify.py."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from statistics import median
+
+from stvideo.data.lists.manifest import STATUSES, VideoRow
+from stvideo.preparation.inspection import Inspection, file_state, inspect, not_by_decord
+from stvideo.preparation.jobs import Failure, count_workers, run_jobs
+from stvideo.preparation.table import Table
+from stvideo.preparation.terminal import aligned, progress
+
+_SHOWN = 12  # lines of a table; the manifest has everything
+_FAR_APART = 48  # frames from one key frame to the next above which resizing is advised
+
+
+def verify(
+    root: Path, paths: list[str], output: Path, workers: int = 0, timeout: float = 60.0, retry: bool = False
+) -> list[VideoRow]:
+    """Look at ``paths`` below ``root`` as far as ``output`` does not know them yet; returns their rows, in that order.
+
+    Args:
+        output: the manifest; what it says about other files stays in it.
+        workers: processes; 0 takes one per CPU core.
+        timeout: seconds without a new frame before a file counts as hanging.
+        retry: look again at files that are unusable or made decord hang or crash.
+
+    Raises:
+        StvideoError: the manifest cannot be written or is another kind of file.
+    """
+    with Table(output, VideoRow) as table:
+        todo = [path for path in paths if not _is_known(table.rows.get(path), root, path, retry)]
+        known = set(paths) - set(todo)
+        if known:
+            print(f"{output}: {len(known):,} of {len(paths):,} videos are in it already", file=sys.stderr)
+        if todo:
+            bad = sum(table.rows[path].status == "unusable" for path in known)
+            with progress(len(todo), "verify", bad) as step:
+                for row in _inspect_all(root, todo, count_workers(workers, len(todo)), timeout):
+                    table.add(row)
+                    step(row.status == "unusable")
+        table.finish(paths)
+        return [table.rows[path] for path in paths]
+
+
+def settle(root: Path, path: str, first: Failure, second: VideoRow | Failure) -> VideoRow:
+    """Describe a file whose inspection hung or crashed, by how it went a second time, without decord."""
+    if isinstance(second, Failure):
+        size, modified = file_state(root / path)
+        reason = f"decoding hangs: {second.reason}" if second.kind == "timeout" else second.reason
+        return VideoRow(path, "unusable", reason=reason, bytes=size, modified=modified)
+    if second.status == "unusable" or second.decord == "absent":
+        return second
+    verdict = {"timeout": "hangs", "crash": "crashes"}.get(first.kind, "fails")
+    return not_by_decord(second, verdict, f"decord {verdict}")
+
+
+def _inspect_all(root: Path, paths: Sequence[str], workers: int, timeout: float) -> Iterator[VideoRow]:
+    failed: dict[str, Failure] = {}
+    jobs = (Inspection(str(root), path) for path in paths)
+    for job, outcome in run_jobs(inspect, jobs, workers=workers, timeout=timeout):
+        if isinstance(outcome, Failure):
+            failed[job.path] = outcome
+        else:
+            yield outcome
+    if failed:
+        jobs = (Inspection(str(root), path, by_decord=False) for path in failed)
+        for job, outcome in run_jobs(inspect, jobs, workers=min(workers, len(failed)), timeout=timeout):
+            yield settle(root, job.path, failed[job.path], outcome)
+
+
+def _is_known(row: VideoRow | None, root: Path, path: str, retry: bool) -> bool:
+    """Whether the file was looked at and is still the same."""
+    if row is None or (retry and (row.status == "unusable" or row.decord in ("hangs", "crashes"))):
+        return False
+    return (row.bytes, row.modified) == file_state(root / path)
+
+
+def report(rows: Sequence[VideoRow], output: Path) -> str:
+    """Summarise for people."""
+    counts = Counter(row.status for row in rows)
+    lines = [f"{len(rows):,} videos"]
+    lines += aligned([(counts[status], status, meaning) for status, meaning in STATUSES.items()])
+    for status in ("unusable", "partial", "exact"):
+        lines += _reasons(status, [row for row in rows if row.status == status])
+    readable = [row for row in rows if row.status != "unusable"]
+    if readable:
+        gaps = [row.key_gap_median for row in readable]
+        lines += ["read by", *_most_common(row.decoder for row in readable)]
+        lines += ["codec and container", *_most_common(f"{r.codec} in {r.container.split(',')[0]}" for r in readable)]
+        lines += ["size as displayed", *_most_common(f"{row.width}x{row.height}" for row in readable)]
+        lines += aligned(
+            [
+                ("frames", _range([row.frames for row in readable])),
+                ("frames per second", _range([round(row.fps, 2) for row in readable])),
+                ("seconds", _range([round(row.duration, 1) for row in readable])),
+                ("frames between key frames", _range(gaps)),
+                ("rotated", f"{sum(row.rotation != 0 for row in readable):,}"),
+            ],
+            indent="",
+        )
+        if median(gaps) > _FAR_APART:
+            lines.append("key frames are far apart, which makes random access slow: data_tools/resize.py helps")
+    return "\n".join([*lines, f"manifest: {output}"])
+
+
+def _reasons(status: str, rows: Sequence[VideoRow]) -> list[str]:
+    """How often which reason was given, an example beside it. Numbers in reasons are left out to put like with like."""
+    if not rows:
+        return []
+    alike: dict[str, list[VideoRow]] = {}
+    for row in rows:
+        alike.setdefault(re.sub(r"\d+(\.\d+)?", "N", row.reason), []).append(row)
+    ranked = sorted(alike.values(), key=len, reverse=True)
+    table = aligned([(len(group), group[0].path, group[0].reason) for group in ranked], most=_SHOWN)
+    return [f"{status}, with an example for each reason", *table]
+
+
+def _most_common(values: Iterable[str]) -> list[str]:
+    return aligned([(count, value) for value, count in Counter(values).most_common()], most=_SHOWN)
+
+
+def _range(values: Sequence[float]) -> str:
+    return f"{min(values):,} to {max(values):,}, median {median(values):,}"
