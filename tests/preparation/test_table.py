@@ -1,5 +1,7 @@
 """The table: nothing that was written is lost, a torn line is, and nobody else's file is touched."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import pytest

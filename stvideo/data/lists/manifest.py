@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import csv
 from array import array
-from collections.abc import Hashable
 from dataclasses import dataclass, fields
-from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -45,16 +43,12 @@ class CsvRow:
     @classmethod
     def from_row(cls: type[Row], row: list[str]) -> Row:
         """Reverse `row`; raises ValueError."""
-        return cls(*(kind(text) for kind, text in zip(_kinds(cls), row, strict=True)))
+        kinds = {"str": str, "int": int, "float": float}
+        return cls(*(kinds[str(field.type)](text) for field, text in zip(fields(cls), row, strict=True)))
 
     @classmethod
     def columns(cls) -> list[str]:
         return [field.name for field in fields(cls)]
-
-
-@cache
-def _kinds(row: Hashable) -> tuple[type, ...]:
-    return tuple(get_type_hints(row).values())
 
 
 @dataclass(frozen=True)

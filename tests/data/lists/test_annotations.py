@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -64,6 +66,26 @@ def test_absolute_paths_inside_the_root_become_relative(tmp_path):
     assert index.paths() == ["x/a.mp4"]
 
 
+@pytest.mark.parametrize(
+    "name", [".//x/a.mp4", "./x/./a.mp4", "x//a.mp4", "x/a.mp4/", "x/./a.mp4", ".///./x//a.mp4", "{root}//x/./a.mp4"]
+)
+def test_every_spelling_of_a_path_is_the_same_video(tmp_path, name):
+    path = write(tmp_path / "list.txt", f"x/a.mp4 0\n{name.format(root=tmp_path)} 0\n")
+    index = read_list(path, tmp_path, CLASSES)
+    assert index.paths() == ["x/a.mp4", "x/a.mp4"]
+    assert "entries that repeat others: 1" in index.notes[0]
+    write(path, f"x/a.mp4 0\n{name.format(root=tmp_path)} 1\n")
+    with pytest.raises(StvideoError, match=r"list\.txt:2: x/a\.mp4 is in classes"):
+        read_list(path, tmp_path, CLASSES)
+
+
+@pytest.mark.parametrize("name", [".//etc/passwd", ".///etc/passwd", "././/etc/passwd"])
+def test_dots_before_an_absolute_path_do_not_lead_out_of_the_root(tmp_path, name):
+    (path,) = read_list(write(tmp_path / "list.txt", f"{name} 0\n"), tmp_path, CLASSES).paths()
+    assert path == "etc/passwd"
+    assert (tmp_path / path).is_relative_to(tmp_path)
+
+
 def test_optional_columns_trim_the_video(tmp_path):
     index = read_list(write(tmp_path / "l.txt", "a.mp4 0 3.5 7\nb.mp4 1\nc.mp4 2 0 1.25\n"), tmp_path, CLASSES)
     assert [index.span(i) for i in range(3)] == [(3.5, 7.0), (None, None), (0.0, 1.25)]
@@ -82,6 +104,12 @@ def test_optional_columns_trim_the_video(tmp_path):
         ("../a.mp4 0\n", 1, "outside the data root"),
         ("x/../../a.mp4 0\n", 1, "outside the data root"),
         ("/etc/passwd 0\n", 1, "outside the data root"),
+        ("//etc/passwd 0\n", 1, "outside the data root"),
+        ("/etc/./passwd 0\n", 1, "outside the data root"),
+        ("./../a.mp4 0\n", 1, "outside the data root"),
+        ("x/.. 0\n", 1, "outside the data root"),
+        ("././ 0\n", 1, "outside the data root"),
+        (f"a.mp4 {'9' * 6000}\n", 1, "outside 0"),
         ("~/a.mp4 0\n", 1, "outside the data root"),
         ('a.mp4 0\n"b.mp4 1\n', 2, "quotes"),
         (",1\n", 1, "path is empty"),
@@ -104,6 +132,34 @@ def test_lists_without_content_are_refused(tmp_path, content, message):
     (tmp_path / "list.txt").write_bytes(content)
     with pytest.raises(StvideoError, match=message):
         read_list(tmp_path / "list.txt", tmp_path, CLASSES)
+
+
+def test_a_list_in_another_encoding_names_the_line(tmp_path):
+    (tmp_path / "list.txt").write_bytes(b"a.mp4 0\n" * 20_000 + "caf\xe9.mp4 0\n".encode("latin-1"))
+    with pytest.raises(StvideoError, match=r"list\.txt:20001: not UTF-8"):
+        read_list(tmp_path / "list.txt", tmp_path, CLASSES)
+
+
+@pytest.mark.parametrize("line", ["{long}.mp4 0", "a.mp4 {long}", "a.mp4 {long} 3", "/{long} 0", "{long}"])
+@pytest.mark.parametrize("length", [3000, 1_000_000])
+def test_a_long_line_is_not_repeated_in_the_error(tmp_path, line, length):
+    path = write(tmp_path / "list.txt", f"b.mp4 0\n{line.format(long='x' * length)}\n")
+    try:
+        read_list(path, tmp_path, CLASSES)
+    except StvideoError as error:
+        assert len(str(error)) < 500 and "list.txt:2" in str(error)
+    else:
+        assert length == 3000 and line.startswith("{long}.mp4")
+
+
+@pytest.mark.parametrize("name", ["list.txt", "train.csv", "train.json", "classes.txt"])
+def test_what_is_no_file_is_refused_before_it_is_read(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    read = read_classes if name == "classes.txt" else lambda path: read_annotations(path, tmp_path)
+    with pytest.raises(StvideoError, match=f"{name}: this is a pipe or a device"):
+        read(tmp_path / name)
+    with pytest.raises(StvideoError, match="/dev/zero: this is a pipe or a device"):
+        read(Path("/dev/zero"))
 
 
 def test_names_need_a_class_list(tmp_path):

@@ -1,5 +1,6 @@
 """The right frame from every decoder on every kind of file, and a clear error for everything else."""
 
+import io
 import os
 import random
 import shutil
@@ -9,6 +10,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from stvideo.core.errors import StvideoError
 from stvideo.data.video import video as video_module
@@ -200,6 +202,13 @@ def good(encoded):
     return (encoded / "h264_closed_gop.mp4").read_bytes()
 
 
+def png() -> bytes:
+    """A picture, which FFmpeg would take for a video of one frame."""
+    content = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(content, "png")
+    return content.getvalue()
+
+
 def damaged_files(folder, good, encoded):
     """name -> (path, what the message says)"""
     files = {
@@ -207,6 +216,10 @@ def damaged_files(folder, good, encoded):
         "page.mp4": (b"\n<!DOCTYPE html><html><body>404</body></html>", "web page"),
         "noise.mp4": (np.random.default_rng(0).bytes(4000), "Invalid data|damaged|no frames"),
         "playlist.mp4": (b"#EXTM3U\n#EXTINF:1,\nhttp://localhost:9/a.ts\n", "web page"),
+        "text.mp4": (b"a plain text\n" * 100, "no video file|Invalid data"),
+        "text.txt": (b"a plain text\n" * 100, "no video file"),
+        "pieces.mp4": (b"ffconcat version 1.0\nfile 'noise.mp4'\n", "no video file"),
+        "image.mp4": (png(), "no video file"),
         "no_moov.mp4": (good[: len(good) // 2].replace(b"moov", b"free"), "Invalid data|moov"),
     }
     for name, (content, message) in files.items():
