@@ -24,7 +24,8 @@ from stvideo.data.clips.reading import ClipReading
 from stvideo.data.clips.sampling import stride_indices
 from stvideo.data.lists.index import VideoIndex
 from stvideo.data.loading.datasets import VideoDataset, train_transform
-from stvideo.data.video.decode import decord_installed, open_video
+from stvideo.data.video.decode import open_video
+from stvideo.data.video.decord import decord_problem
 from stvideo.settings.config import DataConfig
 
 Read = Callable[[Path, np.random.Generator], Tensor]
@@ -72,7 +73,7 @@ def own_reader(clips: Clips) -> dict[str, Callable[[], Any]]:
 
 def other_readers(clips: Clips) -> dict[str, Callable[[], Any]]:
     """Make passes of decord and PyAV used by hand, and of PyTorchVideo's data set."""
-    by_hand = {"decord by hand": by_decord} if decord_installed() else {}
+    by_hand = {} if decord_problem() else {"decord by hand": by_decord}
     readers = {name: _other_pass(clips, by(clips.data)) for name, by in {**by_hand, "PyAV by hand": by_pyav}.items()}
     return {**readers, "PyTorchVideo": lambda: by_pytorchvideo(clips.data)(clips.paths)}
 
