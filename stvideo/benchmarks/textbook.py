@@ -67,7 +67,7 @@ def divided_block(block: Any, x: Tensor, frames: int) -> Tensor:
     by_frame = attend(block.attn, block.norm1(by_frame))
     cls_out = rearrange(by_frame[:, :1], "(b t) 1 c -> b t c", b=batch).mean(dim=1, keepdim=True)
     patches_out = rearrange(by_frame[:, 1:], "(b t) s c -> b (s t) c", b=batch)
-    x = torch.cat((cls + cls_out, patches + patches_out), dim=1)
+    x = torch.cat((cls, patches), dim=1) + torch.cat((cls_out, patches_out), dim=1)
 
     return x + block.mlp.fc2(F.gelu(block.mlp.fc1(block.norm2(x))))  # type: ignore[no-any-return]
 
