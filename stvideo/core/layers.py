@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stvideo.core.packed import PackedLinear, linear_rows
-from stvideo.core.parts import part
 
 
 class DropPath(nn.Module):
@@ -132,7 +131,6 @@ class Attention(nn.Module):
         return self.attend(*self.project_qkv(x))
 
 
-@part("scores", reduction=True)
 def class_attention_row(q_class: Tensor, k: Tensor, bias: Tensor | None = None) -> Tensor:
     """Attention of the class token to every token, averaged over heads (EViT, section 3.1).
 
@@ -213,7 +211,6 @@ class PatchEmbed(nn.Module):
         return self.proj(frames).flatten(2).transpose(1, 2)
 
 
-@part("gather", reduction=True)
 def gather_tokens(x: Tensor, index: Tensor) -> Tensor:
     """Pick tokens by position. x (B, F, N, C), index (B, F, K) int64 -> (B, F, K, C).
 

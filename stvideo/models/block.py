@@ -18,7 +18,6 @@ from stvideo.core.layers import (
     fold_scale,
     policy_attention,
 )
-from stvideo.core.parts import part
 from stvideo.core.tokens import Tokens
 from stvideo.reduction.base import Reduction
 from stvideo.reduction.hooks import AttentionInfo
@@ -77,7 +76,6 @@ class Block(nn.Module):
         """Attend over time, with the residual; nothing here."""
         return tokens
 
-    @part("spatial attention")
     def mix_space(
         self, tokens: Tokens, layer: int = 0, reductions: Sequence[Reduction] = ()
     ) -> tuple[Tokens, AttentionInfo]:
@@ -114,7 +112,6 @@ class Block(nn.Module):
             out_prefix = out_prefix.mean(dim=1, keepdim=True)
         return tokens.replace(prefix=tokens.prefix + out_prefix, patches=tokens.patches + out[:, :, count:])
 
-    @part("feed-forward")
     def feed_forward(self, tokens: Tokens, scale: nn.Module | None = None) -> Tokens:
         """The feed-forward part with its residual, optionally scaled."""
 
@@ -147,7 +144,6 @@ class Block(nn.Module):
         return self.feed_forward(tokens)
 
 
-@part("scores", reduction=True)
 def attention_info(
     tokens: Tokens, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, needs: frozenset[str]
 ) -> AttentionInfo:

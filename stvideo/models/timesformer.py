@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from stvideo.core.layers import Attention, fold_linear, fold_scale, resize_time_embedding
-from stvideo.core.parts import part
 from stvideo.core.tokens import Tokens
 from stvideo.models.block import Block
 from stvideo.models.registry import ModelEntry, register_model
@@ -38,7 +37,6 @@ class DividedBlock(Block):
         self.temporal_attn = Attention(dim, num_heads, self.attn.qkv.bias is not None, qk_norm, self.norm1.eps)
         self.temporal_fc: nn.Module = nn.Linear(dim, dim)
 
-    @part("temporal attention")
     def mix_time(self, tokens: Tokens) -> Tokens:
         """Attention over the tokens that stand at one place in several frames, with its residual."""
         aligned = tokens.aligned and tokens.valid is None

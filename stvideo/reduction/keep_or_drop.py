@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from stvideo.core.errors import StvideoError
-from stvideo.core.parts import part
 from stvideo.core.tokens import Tokens
 from stvideo.reduction.base import Reduction
 from stvideo.reduction.checks import check_count, check_share, snap, spread_layers
@@ -161,13 +160,11 @@ def keep_rate_at(
     return base + (1.0 - base) * snap(0.5 * (1.0 + math.cos(math.pi * progress)), levels)
 
 
-@part("top-k", reduction=True)
 def select_topk(score: Tensor, k: int) -> Tensor:
     """Return positions of the ``k`` largest scores along the last dimension, by falling score. (..., N) -> (..., k)."""
     return score.topk(k, dim=-1, largest=True, sorted=True).indices
 
 
-@part("fusion", reduction=True)
 def fuse_inattentive(patches: Tensor, score: Tensor, kept: Tensor) -> Tensor:
     """Sum score times token over all tokens that are *not* kept (EViT, equation 4).
 

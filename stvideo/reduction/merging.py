@@ -8,12 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from stvideo.core.parts import part
 from stvideo.core.tokens import Tokens
 from stvideo.core.trace import Layer
 
 
-@part("matching", reduction=True)
 def match_bipartite(metric: Tensor, r: int, *, first: int = 0, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Pair ``r`` tokens with their most similar ones of the other half (section 3, bipartite soft matching).
 

@@ -27,7 +27,6 @@ from torch import Tensor, nn
 
 from stvideo.core.errors import StvideoError
 from stvideo.core.layers import LayerScale, attention_weights, resize_grid_embedding, resize_time_embedding
-from stvideo.core.parts import part
 from stvideo.core.tokens import Tokens
 from stvideo.reduction.base import Reduction, register_reduction
 from stvideo.reduction.checks import semantic_layers
@@ -251,7 +250,6 @@ class SemanticTokens(Reduction):
             return Memory(per_slot(patches), per_slot(index), per_slot(bias).masked_fill(absent, -torch.inf))
         return Memory(per_slot(patches), per_slot(index), None if bias is None else per_slot(bias))
 
-    @part("pooling")
     def _initial_centers(self, tokens: Tokens, grid: tuple[int, int, int], memory: Memory) -> Tensor:
         """Pool P: gated pooling inside each window, plus the offset between windows. Returns (B, G, M, C)."""
         batch, index = memory.patches.shape[0], memory.place
@@ -272,7 +270,6 @@ class SemanticTokens(Reduction):
         on_grid = centers.reshape(batch, *grid, -1)
         return (on_grid + self.offset(on_grid)).reshape(centers.shape)
 
-    @part("cross-attention")
     def _read(self, i: int, block: Any, state: Tokens, memory: Memory, source: Tokens, layer: int) -> Tokens:
         """Attend from semantic and class tokens to the patches in one STGM layer.
 

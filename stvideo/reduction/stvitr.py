@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from stvideo.core.errors import StvideoError
 from stvideo.core.layers import LayerScale
-from stvideo.core.parts import part
 from stvideo.core.tokens import Tokens
 from stvideo.reduction.base import Reduction, register_reduction
 from stvideo.reduction.hooks import Budget, Host
@@ -131,7 +130,6 @@ class SemanticRecovery(Reduction):
             trace.repeat(layer + len(blocks) - 1, self.name)
         return tokens
 
-    @part("recovery")
     def _recover(self, unit: DumbbellUnit, block: Any, tokens: Tokens, semantic: Tokens) -> Tokens:
         """Patch and class tokens query the semantic tokens of their slot, then the feed-forward part."""
         semantic = block.mix_time(semantic)

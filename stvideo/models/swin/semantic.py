@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stvideo.core.layers import DropPath, Mlp, attention_weights
-from stvideo.core.parts import part
 from stvideo.core.trace import TokenTrace
 from stvideo.models.swin.layers import Size3, join_windows, partition, size3
 from stvideo.reduction.stgm import GridConv
@@ -94,7 +93,6 @@ class Centers(nn.Module):
             nn.init.zeros_(self.offset.proj.weight)
             nn.init.zeros_(self.offset.proj.bias)
 
-    @part("pooling", reduction=True)
     def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         if self.gate is None or self.offset is None:
             if torch.compiler.is_compiling():
@@ -206,7 +204,6 @@ class GenerateBlock(SemanticBlock):
         self.key_window = round(KEY_WINDOW * self.window / 7)
         self.centers = Centers(dim, pooling)
 
-    @part("first layer", reduction=True)
     def forward(self, x: Tensor, trace: TokenTrace | None = None, layer: int = 0) -> Tensor:
         batch, frames, height, width, dim = x.shape
         windows = (-(-height // self.window), -(-width // self.window))
@@ -233,7 +230,6 @@ class GenerateBlock(SemanticBlock):
 class RefineBlock(SemanticBlock):
     """Second layer of the STGM: the semantic tokens of a frame read themselves and all its patches."""
 
-    @part("second layer", reduction=True)
     def forward(self, s: Tensor, x: Tensor, trace: TokenTrace | None = None, layer: int = 0) -> Tensor:
         """Semantic tokens (B, T, h, w, C), patches (B, T, H, W, C) -> (B, T, h, w, C)."""
         own = self.normed_rows(s)
@@ -247,7 +243,6 @@ class RefineBlock(SemanticBlock):
 class RecoverBlock(SemanticBlock):
     """Recovery (STViT-R): patches that waited unchanged read the semantic tokens of their frame."""
 
-    @part("recovery", reduction=True)
     def forward(self, x: Tensor, s: Tensor) -> Tensor:
         """Patches (B, T, H, W, C), semantic tokens (B, T, h, w, C) -> (B, T, H, W, C)."""
         return self.finish(x, self.attn(self.attn.q(self.normed_rows(x)), self.attn.kv(self.normed_rows(s))))
