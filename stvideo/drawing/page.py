@@ -107,14 +107,10 @@ def _scores(row: LayerStates) -> dict[str, Any]:
     if row.score is None:
         return {"score": None}
     score = np.nan_to_num(row.score)
-    scored, alone = score[score > 0], score[(row.state != DROPPED) & ~row.fused]
-    highest = float(alone.max() if alone.size else score.max())
-    lowest = min(float(scored.min()), highest) if scored.size else 0.0
-    return {
-        "score": [float(f"{value:.4g}") for value in score.ravel()],
-        "lowest": float(f"{lowest:.3g}"),
-        "highest": float(f"{highest:.3g}"),
-    }
+    alone = score[(row.state != DROPPED) & ~row.fused]
+    lowest, highest = score.min(), (alone if alone.size else score).max()
+    values = [float(f"{value:.4g}") for value in (lowest, highest, *score.ravel())]
+    return {"lowest": values[0], "highest": values[1], "score": values[2:]}
 
 
 def _data_url(frame: NDArray[np.uint8]) -> str:
