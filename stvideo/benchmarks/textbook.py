@@ -48,7 +48,8 @@ class Textbook(nn.Module):
         x = torch.cat((cls, rearrange(patches, "(b s) t c -> b (s t) c", b=batch)), dim=1)
         for block in model.blocks:
             x = divided_block(block, x, frames)
-        return model.head(model.norm(x)[:, 0])  # type: ignore[no-any-return]
+        logits: Tensor = model.head(model.norm(x)[:, 0])
+        return logits
 
 
 def divided_block(block: Any, x: Tensor, frames: int) -> Tensor:
@@ -69,11 +70,13 @@ def divided_block(block: Any, x: Tensor, frames: int) -> Tensor:
     patches_out = rearrange(by_frame[:, 1:], "(b t) s c -> b (s t) c", b=batch)
     x = torch.cat((cls, patches), dim=1) + torch.cat((cls_out, patches_out), dim=1)
 
-    return x + block.mlp.fc2(F.gelu(block.mlp.fc1(block.norm2(x))))  # type: ignore[no-any-return]
+    hidden: Tensor = F.gelu(block.mlp.fc1(block.norm2(x)))
+    return x + block.mlp.fc2(hidden)
 
 
 def attend(attention: Any, x: Tensor) -> Tensor:
     """Apply multi-head self-attention to (R, L, C)."""
     q, k, v = rearrange(attention.qkv(x), "r l (three h d) -> three r h l d", three=3, h=attention.num_heads)
     weights = torch.softmax(q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5, dim=-1)
-    return attention.proj(rearrange(weights @ v, "r h l d -> r l (h d)"))  # type: ignore[no-any-return]
+    out: Tensor = attention.proj(rearrange(weights @ v, "r h l d -> r l (h d)"))
+    return out

@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import nn
 
 from stvideo.benchmarks.steps import clock, forward_step, random_clip, training_step
 from stvideo.core.out_of_memory import is_out_of_memory
+from stvideo.models.base import Backbone
 
 K = TypeVar("K", bound=Hashable)
 MOST_WARM_UPS = 100
@@ -118,7 +118,7 @@ def race(
 
 
 def race_models(
-    models: Mapping[K, nn.Module],
+    models: Mapping[K, Backbone],
     *,
     batch_size: int,
     rounds: int = 12,
@@ -130,7 +130,7 @@ def race_models(
     """Time a forward pass, or a training step, of several models in turns on random clips.
 
     Args:
-        models: by any key, each with ``example_shape()``, on ``device``. They are left in evaluation or training mode,
+        models: by any key, on ``device``. They are left in evaluation or training mode,
             their weights unchanged.
         batch_size: clips per call; clips/s are ``batch_size / timing.median``.
         rounds, min_seconds: see `race`.
@@ -139,7 +139,7 @@ def race_models(
     """
     calls = {}
     for key, model in models.items():
-        clip = random_clip((batch_size, *model.example_shape()[1:]), torch.device(device))  # type: ignore[operator]
+        clip = random_clip((batch_size, *model.example_shape()[1:]), torch.device(device))
         step = training_step(model, model, precision) if training else forward_step(model, precision)
         calls[key] = partial(step, clip)
     return race(calls, rounds=rounds, min_seconds=min_seconds)

@@ -65,8 +65,9 @@ def _draw_speedups(axes: Axes, rows: Sequence[Row], colors: Mapping[str, str]) -
         if row.get("theory"):
             axes.plot([x - width / 2, x + width / 2], [row["theory"]] * 2, color="#1c1e24", linewidth=2.5)
         if len(bars) <= NUMBERED_BARS:
-            style = dict(ha="center", va="bottom", color="white", fontsize=8, rotation=90)
-            axes.text(x, 0.04 * median, f"{median:.2f}", **style)  # type: ignore[arg-type]
+            axes.text(
+                x, 0.04 * median, f"{median:.2f}", ha="center", va="bottom", color="white", fontsize=8, rotation=90
+            )
     axes.axhline(1, color="#868e96", linewidth=0.8)
     axes.set_xticks(range(len(batches)), [f"batch {batch}" for batch in batches])
     axes.set_xlim(-0.5, len(batches) - 0.5)
