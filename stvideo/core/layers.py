@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from stvideo.core.packed import PackedLinear, linear_rows
 
+MLP_KINDS = ("gelu", "gelu_tanh", "swiglu")
+
 
 class DropPath(nn.Module):
     """Drop a residual branch for whole clips (stochastic depth), rescaling the rest.
@@ -55,22 +57,33 @@ class LayerScale(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Linear, GELU, linear. (..., C) -> (..., C)."""
+    """Linear, activation, linear. (..., C) -> (..., C).
 
-    def __init__(self, dim: int, hidden_dim: int) -> None:
+    Args:
+        dim: channels C.
+        hidden_dim: outputs of the first layer.
+        kind: ``gelu``, ``gelu_tanh`` (its tanh approximation) or ``swiglu`` (Shazeer, arXiv 2002.05202): the first half
+            of the first layer's outputs, through SiLU, gates the second, as in timm's packed form.
+    """
+
+    def __init__(self, dim: int, hidden_dim: int, kind: str = "gelu") -> None:
         super().__init__()
+        self.kind = kind
         self.fc1 = nn.Linear(dim, hidden_dim)
-        self.act = nn.GELU()
-        self.fc2 = nn.Linear(hidden_dim, dim)
+        self.act = nn.SiLU() if kind == "swiglu" else nn.GELU("tanh" if kind == "gelu_tanh" else "none")
+        self.fc2 = nn.Linear(hidden_dim // 2 if kind == "swiglu" else hidden_dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        if isinstance(self.fc1, PackedLinear):
+        if isinstance(self.act, nn.SiLU):
+            gate, value = self.fc1(x).chunk(2, dim=-1)
+            return self.fc2(self.act(gate) * value)
+        if isinstance(self.fc1, PackedLinear) and self.kind == "gelu":
             return self.fc2(self.fc1.rows(x, 0, self.fc1.out_features, "gelu"))
         hidden = self.fc1(x)
         if hidden.requires_grad or torch.compiler.is_compiling():
             return self.fc2(self.act(hidden))
         # In place: a second buffer of the network's widest activation costs more than the GELU itself on a CPU.
-        return self.fc2(torch.ops.aten.gelu_(hidden))
+        return self.fc2(torch.ops.aten.gelu_(hidden, approximate=self.act.approximate))
 
 
 class Attention(nn.Module):
@@ -78,22 +91,50 @@ class Attention(nn.Module):
 
     The softmax is always torch's fused kernel; the class-attention row that some reductions need is computed
     beside it (`class_attention_row`), never as part of a full attention map.
+
+    Args:
+        dim: channels C.
+        num_heads: h.
+        qkv_bias: bias of the projection; ``"qv"`` for queries and values only, as ``q_bias`` and ``v_bias``.
+        qk_norm: LayerNorm on queries and keys.
+        norm_eps: its epsilon.
     """
 
     def __init__(
-        self, dim: int, num_heads: int, qkv_bias: bool = True, qk_norm: bool = False, norm_eps: float = 1e-6
+        self, dim: int, num_heads: int, qkv_bias: bool | str = True, qk_norm: bool = False, norm_eps: float = 1e-6
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias is True)
+        self.q_bias = nn.Parameter(torch.zeros(dim)) if qkv_bias == "qv" else None
+        self.v_bias = nn.Parameter(torch.zeros(dim)) if qkv_bias == "qv" else None
         head_dim = dim // num_heads
         self.q_norm = nn.LayerNorm(head_dim, eps=norm_eps) if qk_norm else nn.Identity()
         self.k_norm = nn.LayerNorm(head_dim, eps=norm_eps) if qk_norm else nn.Identity()
         self.proj = nn.Linear(dim, dim)
 
+    def packed_bias(self) -> Tensor | None:
+        """Join ``q_bias``, zeros for the keys and ``v_bias``; None where the projection has its own bias or none."""
+        if self.q_bias is None or self.v_bias is None:
+            return None
+        return torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
+
+    def fold(self) -> None:
+        """Work separate biases into the projection; for inference only."""
+        bias = self.packed_bias()
+        if bias is not None:
+            self.qkv.bias = nn.Parameter(bias, requires_grad=False)
+            self.q_bias = self.v_bias = None
+
+    def project(self, x: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
+        """Project to channels ``start`` to ``stop`` of queries, keys and values side by side. (..., C) -> (..., n)."""
+        out = self.qkv(x) if stop is None else linear_rows(self.qkv, x, start, stop)
+        bias = self.packed_bias()
+        return out if bias is None else out + bias[start:stop]
+
     def project_qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(R, L, C) -> query, key, value, each (R, h, L, d)."""
-        return self.split_heads(self.qkv(x))
+        return self.split_heads(self.project(x))
 
     def split_heads(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The projection (R, L, 3C) -> query, key, value, each (R, h, L, d); views of it but for a norm."""
@@ -105,13 +146,13 @@ class Attention(nn.Module):
     def project_q(self, x: Tensor) -> Tensor:
         """(R, L, C) -> query (R, h, L, d)."""
         rows, length, dim = x.shape
-        q = linear_rows(self.qkv, x, 0, dim).view(rows, length, self.num_heads, dim // self.num_heads)
+        q = self.project(x, 0, dim).view(rows, length, self.num_heads, dim // self.num_heads)
         return self.q_norm(q.transpose(1, 2))
 
     def project_kv(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(R, L, C) -> key, value, each (R, h, L, d)."""
         rows, length, dim = x.shape
-        kv = linear_rows(self.qkv, x, dim, 3 * dim).view(rows, length, 2, self.num_heads, dim // self.num_heads)
+        kv = self.project(x, dim, 3 * dim).view(rows, length, 2, self.num_heads, dim // self.num_heads)
         k, v = kv.permute(2, 0, 3, 1, 4).unbind(0)
         return self.k_norm(k), v
 
@@ -129,6 +170,38 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Self-attention. (R, L, C) -> (R, L, C)."""
         return self.attend(*self.project_qkv(x))
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention with separate query and key-value projections, to be given what they projected.
+
+    Args:
+        dim: channels C.
+        num_heads: h.
+        qkv_bias: bias of both projections.
+        project_out: whether there is an output projection.
+    """
+
+    def __init__(self, dim: int, num_heads: int, qkv_bias: bool = True, project_out: bool = True) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.q = nn.Linear(dim, dim, bias=qkv_bias)
+        self.kv = nn.Linear(dim, 2 * dim, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim) if project_out else nn.Identity()
+
+    def heads(self, x: Tensor) -> Tensor:
+        """(R, L, C) -> (R, h, L, d)."""
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+    def forward(self, q: Tensor, kv: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Attend with queries (R, Lq, C) to keys and values (R, Lk, 2C), both projected. Returns (R, Lq, C)."""
+        k, v = kv.chunk(2, dim=-1)
+        out = F.scaled_dot_product_attention(self.heads(q), self.heads(k), self.heads(v), attn_mask=mask)
+        return self.proj(out.transpose(1, 2).flatten(2))
+
+    def weights(self, q: Tensor, kv: Tensor) -> Tensor:
+        """Compute the attention map averaged over heads, for traces. (R, Lq, C), (R, Lk, 2C) -> (R, Lq, Lk)."""
+        return attention_weights(self.heads(q), self.heads(kv.chunk(2, dim=-1)[0]))
 
 
 def class_attention_row(q_class: Tensor, k: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -150,10 +223,15 @@ def attention_weights(q: Tensor, k: Tensor, bias: Tensor | None = None) -> Tenso
 
     q (R, h, Lq, d), k (R, h, Lk, d) and bias (R, Lk) -> (R, Lq, Lk) float32.
     """
+    return head_attention_weights(q, k, bias).mean(dim=1)
+
+
+def head_attention_weights(q: Tensor, k: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Build the attention map of every head; shapes as for `attention_weights`. Returns (R, h, Lq, Lk) float32."""
     logits = (q.float() @ k.float().transpose(-2, -1)) / math.sqrt(k.shape[-1])
     if bias is not None:
         logits = logits + bias[:, None, None]
-    return logits.softmax(dim=-1).mean(dim=1)
+    return logits.softmax(dim=-1)
 
 
 def policy_attention(q: Tensor, k: Tensor, v: Tensor, policy: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -198,19 +276,6 @@ def fold_linear(first: nn.Linear, second: nn.Linear) -> None:
     first.weight.copy_(weight @ first.weight.double())
 
 
-class PatchEmbed(nn.Module):
-    """Cut every frame into patches and project them linearly."""
-
-    def __init__(self, patch_size: int, in_chans: int, dim: int) -> None:
-        super().__init__()
-        self.patch_size = patch_size
-        self.proj = nn.Conv2d(in_chans, dim, patch_size, patch_size)
-
-    def forward(self, frames: Tensor) -> Tensor:
-        """(R, 3, H, W) pixels -> (R, H/p * W/p, C)."""
-        return self.proj(frames).flatten(2).transpose(1, 2)
-
-
 def gather_tokens(x: Tensor, index: Tensor) -> Tensor:
     """Pick tokens by position. x (B, F, N, C), index (B, F, K) int64 -> (B, F, K, C).
 
@@ -223,16 +288,16 @@ def gather_tokens(x: Tensor, index: Tensor) -> Tensor:
 
 
 def resize_grid_embedding(embed: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
-    """Bicubic resize of a positional embedding. (1, h*w, C) -> (1, h'*w', C); no antialiasing, as in EViT."""
+    """Resize a positional embedding bicubically. (R, h*w, C) -> (R, h'*w', C); no antialiasing, as in EViT."""
     if old == new:
         return embed
-    grid = embed.reshape(1, *old, -1).permute(0, 3, 1, 2).float()
+    grid = embed.reshape(-1, *old, embed.shape[-1]).permute(0, 3, 1, 2).float()
     grid = F.interpolate(grid, size=new, mode="bicubic", align_corners=False)
     return grid.permute(0, 2, 3, 1).flatten(1, 2).to(embed.dtype)
 
 
 def resize_time_embedding(embed: Tensor, new: int) -> Tensor:
-    """Linear resize of an embedding over time. (1, T, C) -> (1, T', C)."""
+    """Resize an embedding over time linearly. (R, T, C) -> (R, T', C)."""
     if embed.shape[1] == new:
         return embed
     resized = F.interpolate(embed.transpose(1, 2).float(), size=new, mode="linear", align_corners=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from stvideo.core.errors import StvideoError
 
@@ -28,7 +29,24 @@ def nearest_multiple(value: int, step: int) -> int:
     return max(step, round(value / step) * step)
 
 
-def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    """Raise `StvideoError` unless ``value`` is one of ``choices``."""
+def check_choice(name: str, value: Any, choices: Sequence[Any]) -> Any:
+    """Return ``value``; raise `StvideoError` unless it is one of ``choices``."""
     if value not in choices:
-        raise StvideoError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+        raise StvideoError(f"{name} must be one of {', '.join(map(str, choices))}, not {value!r}")
+    return value
+
+
+def take_indices(indices: int | Sequence[int] | None, count: int, there: Sequence[int]) -> list[int]:
+    """List numbers of blocks or stages in rising order: all for None, the last n for an int.
+
+    Raises:
+        StvideoError: one that is not ``there``. Negative ones count from the end of all ``count``.
+    """
+    if indices is None or (isinstance(indices, int) and 0 < indices <= len(there)):
+        return list(there if indices is None else there[-indices:])
+    given = [indices] if isinstance(indices, int) else indices
+    numbers = sorted({index + count if index < 0 else index for index in given})
+    for number in numbers:
+        if number not in there:
+            raise StvideoError(f"there are no features of block {number}; there are of {', '.join(map(str, there))}")
+    return numbers

@@ -60,7 +60,7 @@ class Backbone(Reducible):
     image_may_lack: str = ""
     optimized: bool = False
     norm: nn.Module
-    head_drop: nn.Module
+    head_drop: nn.Dropout
     head: nn.Module
 
     def __init__(self, *, num_classes: int, num_frames: int, img_size: tuple[int, int], embed_dim: int) -> None:
@@ -134,6 +134,41 @@ class Backbone(Reducible):
 
     # What else it shows of its inside.
 
+    def forward_intermediates(
+        self, clip: Tensor, indices: int | Sequence[int] | None = None, *, norm: bool = False
+    ) -> tuple[Tokens, list[Tensor]]:
+        """Compute feature maps after some of the blocks, or stages, and the final tokens (timm's convention).
+
+        Args:
+            clip: as for `forward`.
+            indices: numbers of the blocks or stages; the last n for an int, all for None.
+            norm: apply the final norm to the maps of a ViT.
+
+        Returns:
+            the tokens of `forward_features`, and the maps (B, C, T, H, W) in the order of the network. Every patch has
+            the feature of the token that carries it, 0 if it was dropped.
+
+        Raises:
+            StvideoError: no such block, or one inside of those that a reduction replaces.
+        """
+        raise StvideoError(f"{type(self).__name__} gives no intermediate features")
+
+    def attention_maps(self, clip: Tensor, layer: int = -1) -> Tensor:
+        """Compute how much attention each patch gets in one block.
+
+        Args:
+            clip: as for `forward`.
+            layer: number of the block; negative ones count from the end.
+
+        Returns:
+            (B, heads, T, H, W) float32: the class token's attention after the softmax, in models without one that of
+            the mean query. Every patch has the value of the token that carries it, 0 if it was dropped.
+
+        Raises:
+            StvideoError: no such block, one that a reduction replaces, or a model with attention in windows.
+        """
+        raise StvideoError(f"{type(self).__name__} attends inside windows: it has no attention over a whole frame")
+
     def token_features(self, clip: Tensor) -> tuple[Tensor, TokenTrace, Tensor]:
         """Features of the tokens and of the clip.
 
@@ -194,10 +229,12 @@ class Backbone(Reducible):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def init_head(self, drop_rate: float) -> None:
-        """Create the dropout and the linear layer after the pooled feature."""
+    def init_head(self, num_classes: int, drop_rate: float) -> None:
+        """Create the dropout and the linear layer after the pooled feature; raises `StvideoError` for a bad number."""
+        self.num_classes = num_classes
         self.head_drop = nn.Dropout(drop_rate)
-        self.head = nn.Linear(self.embed_dim, self.num_classes) if self.num_classes else nn.Identity()
+        width = self.embed_dim * (2 if self.global_pool == "token_avg" else 1)
+        self.head = nn.Linear(width, num_classes) if num_classes else nn.Identity()
 
     def get_classifier(self) -> nn.Module:
         """Return the last layer (timm's convention)."""
@@ -213,14 +250,14 @@ class Backbone(Reducible):
         Raises:
             StvideoError: another pooling, or a negative number.
         """
-        if global_pool not in (None, self.global_pool) or num_classes < 0:
+        if global_pool not in (None, self.global_pool) or num_classes < 0 or self.features_only:
             raise StvideoError(
                 f"reset_classifier: num_classes {num_classes} and global_pool {global_pool!r} do not fit a model that "
                 f"pools by {self.global_pool!r}; build another with stvideo.create_model"
             )
-        old = next(self.parameters())
-        self.num_classes = num_classes
-        self.head = (nn.Linear(self.embed_dim, num_classes) if num_classes else nn.Identity()).to(old.device, old.dtype)
+        like = next(self.parameters())
+        self.init_head(num_classes, self.head_drop.p)
+        self.to(like.device, like.dtype).train(self.training)
         if self.spec:
             self.spec["arguments"] = {**self.spec["arguments"], "num_classes": num_classes}
         self.classes = []

@@ -16,8 +16,10 @@ from stvideo.core.layers import (
     attention_weights,
     class_attention_row,
     fold_scale,
+    head_attention_weights,
     policy_attention,
 )
+from stvideo.core.rope import Rope
 from stvideo.core.tokens import Tokens
 from stvideo.reduction.base import Reduction
 from stvideo.reduction.hooks import AttentionInfo
@@ -34,7 +36,9 @@ class Block(nn.Module):
         dim: channels C.
         num_heads: attention heads.
         mlp_ratio: hidden width of the feed-forward part over C.
-        qkv_bias: bias in the query, key and value projection.
+        mlp: kind of the feed-forward part, see `Mlp`.
+        qkv_bias: bias in the query, key and value projection, or ``qv``; see `Attention`.
+        rope: turns queries and keys by their tokens' places, None for nothing.
         qk_norm: LayerNorm on queries and keys.
         layer_scale: initial LayerScale on both branches, None for none.
         residual_scale: factor on both branches (LV-ViT: 1/2).
@@ -48,7 +52,9 @@ class Block(nn.Module):
         num_heads: int,
         *,
         mlp_ratio: float = 4.0,
-        qkv_bias: bool = True,
+        mlp: str = "gelu",
+        qkv_bias: bool | str = True,
+        rope: Rope | None = None,
         qk_norm: bool = False,
         layer_scale: float | None = None,
         residual_scale: float = 1.0,
@@ -56,11 +62,12 @@ class Block(nn.Module):
         norm_eps: float = 1e-6,
     ) -> None:
         super().__init__()
+        self.rope = rope
         self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
         self.attn = Attention(dim, num_heads, qkv_bias, qk_norm, norm_eps)
         self.ls1: nn.Module = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
         self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.mlp = Mlp(dim, int(dim * mlp_ratio), mlp)
         self.ls2: nn.Module = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
         self.drop_path = DropPath(drop_path_rate, residual_scale)
 
@@ -71,6 +78,37 @@ class Block(nn.Module):
                 fold_scale(linear, scale.gamma)
             fold_scale(linear, self.drop_path.scale)
         self.ls1, self.ls2, self.drop_path = nn.Identity(), nn.Identity(), DropPath()
+
+    def rotate(self, x: Tensor, tokens: Tokens, place: Tensor | None = None) -> Tensor:
+        """Turn queries or keys (B F, h, L, d) by the places of their tokens, if the model has rotary positions.
+
+        Args:
+            x: of the prefix and patch tokens of every group.
+            tokens: these tokens.
+            place: (B or 1, F, L) int64, places on ``tokens.grid`` where ``x`` is of other tokens; see `Rope.rotate`.
+        """
+        if self.rope is None:
+            return x
+        if place is None:
+            own = tokens.indices()[:1] if tokens.index is None else tokens.index
+            place = F.pad(own, (tokens.num_prefix, 0), value=-1)
+        return self.rope.rotate(x, place, tokens.grid, tokens.extent or tokens.grid)
+
+    def project_qkv(self, tokens: Tokens, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Normalise, project and turn ``x``, the sequences of ``tokens``. Returns q, k, v, each (B F, h, P + N, d)."""
+        q, k, v = self.attn.project_qkv(self.norm1(x.flatten(0, 1)))
+        return self.rotate(q, tokens), self.rotate(k, tokens), v
+
+    def attention_rows(self, tokens: Tokens, of_class: bool) -> Tensor:
+        """Compute what the first prefix token, or the mean query of the patch tokens, attends to in every group.
+
+        Returns (B, F, h, N) float32: attention to the patch tokens, after the softmax over these and the prefix.
+        """
+        q, k, _ = self.project_qkv(tokens, tokens.sequences())
+        first, bias = tokens.num_prefix, tokens.attention_bias()
+        query = q[:, :, :1] if of_class else q[:, :, first:].mean(dim=2, keepdim=True)
+        rows = head_attention_weights(query, k, None if bias is None else bias.flatten(0, 1))
+        return rows[:, :, 0, first:].unflatten(0, tokens.patches.shape[:2])
 
     def mix_time(self, tokens: Tokens) -> Tokens:
         """Attend over time, with the residual; nothing here."""
@@ -84,7 +122,7 @@ class Block(nn.Module):
         x = tokens.sequences()
         if not tokens.shares_prefix:
             tokens = tokens.with_sequences(x)
-        q, k, v = self.attn.project_qkv(self.norm1(x.flatten(0, 1)))
+        q, k, v = self.project_qkv(tokens, x)
         bias = tokens.attention_bias()
         bias = None if bias is None else bias.flatten(0, 1)
         info = attention_info(tokens, q, k, v, bias, needs) if needs else AttentionInfo()
@@ -94,7 +132,7 @@ class Block(nn.Module):
                 asking = reduction("queries", layer, asking, info)
         if asking is not tokens:
             x = asking.sequences()
-            q = self.attn.project_q(self.norm1(x.flatten(0, 1)))
+            q = self.rotate(self.attn.project_q(self.norm1(x.flatten(0, 1))), asking)
         if tokens.policy is not None:
             seen = F.pad(tokens.policy, (tokens.num_prefix, 0), value=1.0).flatten(0, 1)
             out = self.attn.join_heads(policy_attention(q, k, v, seen, bias))

@@ -6,13 +6,12 @@ arXiv 2104.10858. Parameter names are those of the released checkpoints.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from stvideo.core.errors import StvideoError
 from stvideo.core.tokens import Tokens
+from stvideo.models.embedding import per_frame
 from stvideo.models.registry import ModelEntry, register_model
 from stvideo.models.vit import VisionTransformer
 
@@ -32,59 +31,42 @@ class ConvPatchEmbed(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.proj = nn.Conv2d(width, dim, patch_size // 2, stride=patch_size // 2)
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """(R, 3, H, W) pixels -> (R, H/p * W/p, C)."""
+    def forward(self, clip: Tensor) -> Tensor:
+        """(B, 3, T, H, W) -> (B, T, H/p * W/p, C)."""
+        return per_frame(self.project, clip).flatten(2, 3)
+
+    def project(self, frames: Tensor) -> Tensor:
+        """(R, 3, H, W) pixels -> (R, C, H/p, W/p)."""
         frames = frames.contiguous(memory_format=torch.channels_last)  # in which these convolutions are faster
         x = self.relu(self.bn1(self.conv1(frames)))
         x = self.relu(self.bn2(self.conv2(x)))
         x = self.relu(self.bn3(self.conv3(x)))
-        return self.proj(x).flatten(2).transpose(1, 2)
+        return self.proj(x)
 
 
 class LVViT(VisionTransformer):
-    """LV-ViT-S: 16 blocks of width 384, MLP ratio 3, no qkv bias, residual branches halved.
+    """LV-ViT. The logits are those of the class token plus half the largest of each class over the patch tokens.
 
-    The logits are those of the class token plus half the largest of each class over the patch tokens (token labeling's
-    prediction; the released code does so in evaluation, here it is one formula for training too).
+    This is token labeling's prediction; the released code makes it in evaluation, here it is one formula for training
+    too.
 
     Args:
-        options: as for `VisionTransformer`, whose defaults become LV-ViT-S's.
+        options: as for `VisionTransformer`.
+
+    Raises:
+        StvideoError: an argument that does not fit; pooling other than ``token``, or no classes.
     """
 
-    def __init__(
-        self,
-        *,
-        embed_dim: int = 384,
-        depth: int = 16,
-        num_heads: int = 6,
-        mlp_ratio: float = 3.0,
-        qkv_bias: bool = False,
-        residual_scale: float = 0.5,
-        **options: Any,
-    ) -> None:
-        super().__init__(
-            embed_dim=embed_dim,
-            depth=depth,
-            num_heads=num_heads,
-            mlp_ratio=mlp_ratio,
-            qkv_bias=qkv_bias,
-            residual_scale=residual_scale,
-            **options,
-        )
-        if self.global_pool != "token" or self.num_classes == 0:
-            raise StvideoError("LV-ViT needs its class token and classes: its two heads are one prediction")
-        self.aux_head = nn.Linear(embed_dim, self.num_classes)
-        self.init_weights(options.get("weight_init", "published"))
-
     def make_patch_embed(self, patch_size: int, dim: int) -> nn.Module:
+        if self.tubelet_size > 1:
+            raise StvideoError("LV-ViT embeds single frames: tubelet_size must be 1")
         return ConvPatchEmbed(patch_size, dim)
 
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        if num_classes < 1:
-            raise StvideoError("reset_classifier: LV-ViT needs classes: its two heads are one prediction")
-        super().reset_classifier(num_classes, global_pool)
-        old = self.aux_head.weight
-        self.aux_head = nn.Linear(self.embed_dim, num_classes, device=old.device, dtype=old.dtype)
+    def init_head(self, num_classes: int, drop_rate: float) -> None:
+        if self.global_pool != "token" or num_classes == 0:
+            raise StvideoError("LV-ViT needs its class token and classes: its two heads are one prediction")
+        super().init_head(num_classes, drop_rate)
+        self.aux_head = nn.Linear(self.embed_dim, num_classes)
 
     def forward_head(self, tokens: Tokens, pre_logits: bool = False) -> Tensor:
         logits = super().forward_head(tokens, pre_logits)
@@ -94,5 +76,7 @@ class LVViT(VisionTransformer):
         return logits + 0.5 * per_token.amax(dim=1)
 
 
-register_model(ModelEntry("lvvit_small_patch16_224", LVViT))
-register_model(ModelEntry("evit_lvvit_small_patch16_224", LVViT, reduction="evit"))
+_SMALL = dict(embed_dim=384, depth=16, num_heads=6, mlp_ratio=3.0, qkv_bias=False, residual_scale=0.5)
+
+register_model(ModelEntry("lvvit_small_patch16_224", LVViT, _SMALL))
+register_model(ModelEntry("evit_lvvit_small_patch16_224", LVViT, _SMALL, reduction="evit"))

@@ -8,6 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from stvideo.core.layers import Attention
 from stvideo.core.packed import pack_linears
 from stvideo.models.block import Block
 
@@ -39,7 +40,7 @@ def optimize_for_inference(model: M, *, dtype: torch.dtype | None = None, compil
     """
     fast = copy.deepcopy(model).eval().requires_grad_(False)
     for module in list(fast.modules()):
-        if isinstance(module, Block):
+        if isinstance(module, Block | Attention):
             module.fold()
     if dtype is not None:
         fast.to(dtype)

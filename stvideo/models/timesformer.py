@@ -9,7 +9,6 @@ in space and linearly in time (theirs: to the nearest).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -33,8 +32,8 @@ class DividedBlock(Block):
     def __init__(self, dim: int, num_heads: int, **options: Any) -> None:
         super().__init__(dim, num_heads, **options)
         self.temporal_norm1 = nn.LayerNorm(dim, eps=self.norm1.eps)
-        qk_norm = isinstance(self.attn.q_norm, nn.LayerNorm)
-        self.temporal_attn = Attention(dim, num_heads, self.attn.qkv.bias is not None, qk_norm, self.norm1.eps)
+        qkv_bias, qk_norm = options.get("qkv_bias", True), options.get("qk_norm", False)
+        self.temporal_attn = Attention(dim, num_heads, qkv_bias, qk_norm, self.norm1.eps)
         self.temporal_fc: nn.Module = nn.Linear(dim, dim)
 
     def mix_time(self, tokens: Tokens) -> Tokens:
@@ -49,7 +48,7 @@ class DividedBlock(Block):
         attention = self.temporal_attn
         if batch == 1 and not torch.compiler.is_compiling():
             # One clip's columns are views of its projection, and the fused kernel answers in the same memory order.
-            columns = attention.qkv(self.temporal_norm1(patches)).transpose(1, 2).flatten(0, 1)
+            columns = attention.project(self.temporal_norm1(patches)).transpose(1, 2).flatten(0, 1)
             out = nn.functional.scaled_dot_product_attention(*attention.split_heads(columns))
             return self.temporal_fc(attention.proj(out.permute(2, 0, 1, 3).reshape(patches.shape)))
         # Several clips' columns are copied before the projection, which is three times as wide.
@@ -81,7 +80,7 @@ class DividedBlock(Block):
         # A place empty in all frames has no key; its queries, which nobody reads, see the fillers.
         mask = mask | ~mask.any(dim=-1, keepdim=True)
 
-        qkv = attention.qkv(self.temporal_norm1(patches)).view(-1, 3 * dim)
+        qkv = attention.project(self.temporal_norm1(patches)).view(-1, 3 * dim)
         columns = qkv.index_select(0, source.flatten()).view(batch * places, frames, 3 * dim)
         q, k, v = attention.split_heads(columns)
         out = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
@@ -131,14 +130,14 @@ class TimeSformer(VisionTransformer):
         block_class = DividedBlock if self.attention == "divided" else Block
         return block_class(dim, num_heads, **options)
 
-    def embeddings(self) -> Iterable[nn.Parameter]:
+    def embeddings(self) -> list[nn.Parameter]:
         return [*super().embeddings(), *([] if self.time_embed is None else [self.time_embed])]
 
     def init_weights(self, scheme: str) -> None:
         with torch.no_grad():
             self.time_embed = None
             if self.attention != "space":
-                self.time_embed = nn.Parameter(torch.zeros(1, self.num_frames, self.embed_dim))
+                self.time_embed = nn.Parameter(torch.zeros(1, self.extent[0], self.embed_dim))
             super().init_weights(scheme)
             if scheme == "published":
                 if self.time_embed is not None:

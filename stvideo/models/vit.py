@@ -1,4 +1,4 @@
-"""The ViT-like model that all class-token backbones share: embedding, blocks with reduction slots, head.
+"""The ViT that all families share: embedding, blocks with the hooks of reductions, pooling, head.
 
 Dosovitskiy et al., "An Image is Worth 16x16 Words", arXiv 2010.11929. Parameter names are timm's.
 An image is a clip of one frame; attention over several frames is `joint` (all tokens in one sequence) or `space`
@@ -7,7 +7,7 @@ An image is a clip of one frame; attention over several frames is `joint` (all t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,43 +15,42 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from stvideo.core.errors import StvideoError
-from stvideo.core.layers import PatchEmbed, resize_grid_embedding
+from stvideo.core.layers import MLP_KINDS
+from stvideo.core.rope import KINDS, Rope
 from stvideo.core.tokens import Tokens
 from stvideo.core.trace import TokenTrace
-from stvideo.models.arguments import check_choice, check_img_size
-from stvideo.models.base import Backbone
+from stvideo.models.arguments import check_choice, take_indices
 from stvideo.models.block import Block
+from stvideo.models.embedding import ClipEmbedding
 from stvideo.models.optimize import clips_at_once
+from stvideo.models.pooling import POOLINGS, AttentivePooler
 from stvideo.reduction.base import IN_BLOCKS
 from stvideo.reduction.hooks import Host
 
 
-class VisionTransformer(Backbone):
+class VisionTransformer(ClipEmbedding):
     """ViT on clips: (B, 3, T, H, W), or images (B, 3, H, W), to logits (B, num_classes).
 
-    Any frame count and any patch-divisible size are taken from the input; embeddings are resized to it.
-
     Args:
-        img_size: height and width for which the positional embedding is laid out; an int for a square.
-        patch_size: side of a patch in pixels.
-        num_frames: frames for which a time embedding is laid out.
-        num_classes: outputs of the head; 0 for none (the pooled feature is returned).
         embed_dim: channels C.
         depth: number of blocks.
         num_heads: attention heads.
-        mlp_ratio: hidden width of the feed-forward part over C.
-        qkv_bias: bias in the query, key and value projection.
+        mlp_ratio: outputs of the first layer of the feed-forward part over C.
+        mlp: kind of the feed-forward part: ``gelu``, ``gelu_tanh`` or ``swiglu``.
+        qkv_bias: bias in the query, key and value projection; ``qv`` for queries and values only.
         qk_norm: LayerNorm on queries and keys.
+        rope: rotary positions of the patch tokens, ``axial`` (DINOv3) or ``vjepa2``; None for none. See `Rope`.
         layer_scale: initial LayerScale on both branches, None for none.
         residual_scale: factor on both branches of every block.
-        attention: ``joint`` or ``space``.
-        class_token: whether there is one.
-        global_pool: ``token`` (head on the class token) or ``avg`` (on the mean of the patch tokens).
+        global_pool: what the head reads: ``token`` (the class token), ``avg`` (the mean of the patch tokens),
+            ``fc_norm`` (the same with the final norm after the mean, VideoMAE), ``token_avg`` (both side by side,
+            DINOv2) or ``attentive`` (see `AttentivePooler`, V-JEPA 2).
         drop_rate: dropout before the head.
         drop_path_rate: stochastic depth of the last block, rising linearly over depth.
         norm_eps: epsilon of the LayerNorms.
         weight_init: ``published`` (every weight normal with std .02) or ``scratch`` (Xavier weights and embeddings of
             std .5, which lets positions be seen beside the patch content when training on small data).
+        embedding: as for `ClipEmbedding`: sizes, prefix tokens, positions.
 
     Raises:
         StvideoError: an argument that does not fit.
@@ -59,60 +58,52 @@ class VisionTransformer(Backbone):
 
     takes_reductions = True
     block_class: type[Block] = Block
-    attention_kinds: tuple[str, ...] = ("joint", "space")
 
     def __init__(
         self,
         *,
-        img_size: int | Sequence[int] = 224,
-        patch_size: int = 16,
-        num_frames: int = 1,
-        num_classes: int = 1000,
         embed_dim: int = 768,
         depth: int = 12,
         num_heads: int = 12,
         mlp_ratio: float = 4.0,
-        qkv_bias: bool = True,
+        mlp: str = "gelu",
+        qkv_bias: bool | str = True,
         qk_norm: bool = False,
+        rope: str | None = None,
         layer_scale: float | None = None,
         residual_scale: float = 1.0,
-        attention: str = "joint",
-        class_token: bool = True,
         global_pool: str = "token",
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
         norm_eps: float = 1e-6,
         weight_init: str = "published",
+        **embedding: Any,
     ) -> None:
-        size = check_img_size(img_size, patch_size)
-        super().__init__(num_classes=num_classes, num_frames=num_frames, img_size=size, embed_dim=embed_dim)
-        check_choice("attention", attention, self.attention_kinds)
-        check_choice("global_pool", global_pool, ("token", "avg"))
+        super().__init__(embed_dim=embed_dim, **embedding)
+        check_choice("global_pool", global_pool, POOLINGS)
+        check_choice("mlp", mlp, MLP_KINDS)
+        check_choice("qkv_bias", qkv_bias, (True, False, "qv"))
         check_choice("weight_init", weight_init, ("published", "scratch"))
-        if global_pool == "token" and not class_token:
-            raise StvideoError("global_pool 'token' needs class_token=True; use global_pool 'avg'")
-        if embed_dim % num_heads:
+        if global_pool.startswith("token") and self.cls_token is None:
+            raise StvideoError(f"global_pool {global_pool!r} needs class_token=True; use global_pool 'avg'")
+        if num_heads < 1 or embed_dim % num_heads:
             raise StvideoError(f"embed_dim {embed_dim} is not divisible by num_heads {num_heads}")
         if depth < 1:
             raise StvideoError(f"depth {depth} must be positive")
-        self.patch_size = patch_size
-        self.attention = attention
+        self.num_heads = num_heads
         self.global_pool = global_pool
         self.norm_eps = norm_eps
-
-        self.num_prefix = int(class_token)
-        rows, columns = self.grid
-        self.patch_embed = self.make_patch_embed(patch_size, embed_dim)
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim)) if class_token else None
-        self.pos_embed = nn.Parameter(torch.zeros(1, self.num_prefix + rows * columns, embed_dim))
+        turn = None if rope is None else Rope(check_choice("rope", rope, KINDS), embed_dim // num_heads, self.grid)
         rates = [drop_path_rate * i / max(depth - 1, 1) for i in range(depth)]
         self.blocks = nn.ModuleList(
             self.make_block(
                 embed_dim,
                 num_heads,
                 mlp_ratio=mlp_ratio,
+                mlp=mlp,
                 qkv_bias=qkv_bias,
                 qk_norm=qk_norm,
+                rope=turn,
                 layer_scale=layer_scale,
                 residual_scale=residual_scale,
                 drop_path_rate=rate,
@@ -120,26 +111,19 @@ class VisionTransformer(Backbone):
             )
             for rate in rates
         )
-        self.norm = nn.LayerNorm(embed_dim, eps=norm_eps)
-        self.init_head(drop_rate)
+        after_mean = global_pool == "fc_norm"
+        self.norm: nn.Module = nn.Identity() if after_mean else nn.LayerNorm(embed_dim, eps=norm_eps)
+        self.fc_norm: nn.Module = nn.LayerNorm(embed_dim, eps=norm_eps) if after_mean else nn.Identity()
+        self.pooler = AttentivePooler(embed_dim, num_heads, norm_eps) if global_pool == "attentive" else None
+        self.init_head(self.num_classes, drop_rate)
         self.init_weights(weight_init)
 
-    def make_patch_embed(self, patch_size: int, dim: int) -> nn.Module:
-        """The module that turns (R, 3, H, W) frames into (R, S, C) patch tokens."""
-        return PatchEmbed(patch_size, 3, dim)
-
     def make_block(self, dim: int, num_heads: int, **options: Any) -> Block:
-        """One block of this model."""
+        """Create one block of this model."""
         return self.block_class(dim, num_heads, **options)
 
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Patch rows and columns at the constructed size."""
-        return self.img_size[0] // self.patch_size, self.img_size[1] // self.patch_size
-
-    def embeddings(self) -> Iterable[nn.Parameter]:
-        """Learned embeddings: position, class and, in sub-classes, time."""
-        return [p for p in (self.pos_embed, self.cls_token) if p is not None]
+    def embeddings(self) -> list[nn.Parameter]:
+        return [*super().embeddings(), *([] if self.pooler is None else [self.pooler.query_tokens])]
 
     @torch.no_grad()
     def init_weights(self, scheme: str) -> None:
@@ -150,51 +134,18 @@ class VisionTransformer(Backbone):
 
     def reduction_host(self) -> Host:
         """What reductions may know of this model."""
-        first = self.blocks[0]
-        assert isinstance(first, Block)
         return Host(
             embed_dim=self.embed_dim,
             depth=len(self.blocks),
-            num_heads=first.attn.num_heads,
+            num_heads=self.num_heads,
             attention=self.attention,
-            num_frames=self.num_frames,
+            num_frames=self.extent[0],
             grid=self.grid,
             num_prefix=self.num_prefix,
             norm_eps=self.norm_eps,
             class_token=self.cls_token is not None,
             num_classes=self.num_classes,
         )
-
-    def no_weight_decay(self) -> set[str]:
-        """Names of parameters that weight decay should leave alone, besides biases and norms."""
-        return {"pos_embed", "cls_token", "time_embed"}
-
-    def check_clip(self, clip: Tensor) -> Tensor:
-        clip = super().check_clip(clip)
-        check_img_size(tuple(clip.shape[3:]), self.patch_size)
-        return clip
-
-    def embed(self, clip: Tensor) -> Tokens:
-        """(B, 3, T, H, W) -> tokens of every patch with their positions added."""
-        batch, _, frames, height, width = clip.shape
-        grid = (height // self.patch_size, width // self.patch_size)
-        frames_first = rearrange(clip, "b c t h w -> (b t) c h w")
-        patches = self.patch_embed(frames_first.to(self.pos_embed.dtype))
-        patches = rearrange(patches, "(b t) n c -> b t n c", b=batch)
-        position = resize_grid_embedding(self.pos_embed[:, self.num_prefix :], self.grid, grid)
-        patches = self.embed_time(patches + position.unsqueeze(1))
-        prefix = patches.new_zeros(batch, 1, 0, self.embed_dim)
-        if self.cls_token is not None:
-            prefix = (self.cls_token + self.pos_embed[:, : self.num_prefix]).unsqueeze(1).expand(batch, -1, -1, -1)
-        if self.attention == "joint":
-            patches = rearrange(patches, "b t n c -> b 1 (t n) c")
-        elif self.attention == "space":
-            prefix = prefix.expand(-1, frames, -1, -1)
-        return Tokens(patches=patches, prefix=prefix, grid=(frames, *grid))
-
-    def embed_time(self, patches: Tensor) -> Tensor:
-        """Add what tells the frames apart; nothing here. (B, T, S, C) -> (B, T, S, C)."""
-        return patches
 
     def forward_features(self, clip: Tensor, return_trace: bool = False) -> Tokens:
         """Return the tokens after the last block, before the final norm."""
@@ -203,14 +154,17 @@ class VisionTransformer(Backbone):
         if return_trace:
             tokens = self.run_blocks(self.enter(clip, return_trace), range(len(self.blocks)))
         else:
-            patches = clip.shape[2] * clip.shape[3] * clip.shape[4] // self.patch_size**2
-            count = self.clips_at_once(clip, patches)
+            count = self.clips_at_once(clip, clip[0, 0].numel() // (self.patch_size**2 * self.tubelet_size))
             # One slice is not cut: splitting would fix the batch of an export.
             slices = [clip] if count == clip.shape[0] else clip.split(count)
             tokens = Tokens.concatenate([self.run_blocks(self.enter(part), first) for part in slices])
             for stage in later:  # with fewer tokens, more clips fit into one pass
                 count = self.clips_at_once(tokens.patches, tokens.patches.shape[1] * tokens.patches.shape[2])
                 tokens = Tokens.concatenate([self.run_blocks(part, stage) for part in tokens.split(count)])
+        return self.finish(tokens)
+
+    def finish(self, tokens: Tokens) -> Tokens:
+        """Let the reductions change what the head reads."""
         for reduction in self.active_reductions():
             if "finish" in reduction.hooks:
                 tokens = reduction("finish", tokens)
@@ -259,30 +213,67 @@ class VisionTransformer(Backbone):
         return tokens
 
     def pool(self, tokens: Tokens) -> Tensor:
-        if self.global_pool == "token":
-            return self.norm(tokens.prefix[:, :, 0].mean(dim=1))  # only space attention has more than one
-        return super().pool(tokens)
+        if self.pooler is not None:
+            return self.pooler(tokens.replace(patches=self.norm(tokens.patches)))
+        if not self.global_pool.startswith("token"):
+            return self.fc_norm(super().pool(tokens))
+        feature = self.norm(tokens.prefix[:, :, 0].mean(dim=1))  # only space attention has more than one
+        return feature if self.global_pool == "token" else torch.cat((feature, super().pool(tokens)), dim=1)
 
     def forward_map(self, clip: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits, and a feature of every patch of every frame: for dense tasks.
+        """Compute logits and a feature of every patch, for dense tasks.
 
         Args:
             clip: as for `forward`.
 
         Returns:
-            logits (B, num_classes), and the normalised patch tokens on their grid, (B, C, T, H/p, W/p).
+            logits (B, num_classes), and the normalised patch tokens on their grid, (B, C, T/t, H/p, W/p).
 
         Raises:
             StvideoError: the model's reduction has left fewer tokens than patches and does not bring them back.
         """
         tokens = self.forward_features(clip)
-        frames, height, width = clip.shape[-3] if clip.ndim == 5 else 1, clip.shape[-2], clip.shape[-1]
-        grid = (frames, height // self.patch_size, width // self.patch_size)
-        if tokens.index is not None or tokens.grid != grid:
+        if tokens.index is not None or tokens.grid != tokens.extent:
             raise StvideoError(
                 f"{', '.join(self.reductions)}: the patch tokens are gone at the output; use the 'stvitr' reduction, "
                 "which recovers them, or a dense model"
             )
-        # Frame by frame whether they stand in one group (joint attention) or in one per frame.
-        per_frame = self.norm(tokens.patches).reshape(clip.shape[0], frames, -1, self.embed_dim)
-        return self.forward_head(tokens), rearrange(per_frame, "b t (h w) c -> b c t h w", h=grid[1])
+        frames, rows, _ = tokens.grid
+        maps = rearrange(self.norm(tokens.patches).flatten(1, 2), "b (t h w) c -> b c t h w", t=frames, h=rows)
+        return self.forward_head(tokens), maps
+
+    def forward_intermediates(
+        self, clip: Tensor, indices: int | Sequence[int] | None = None, *, norm: bool = False
+    ) -> tuple[Tokens, list[Tensor]]:
+        replaced = self.replaced_blocks()
+        ends = [layer for layer in range(len(self.blocks)) if not replaced.issuperset((layer, layer + 1))]
+        tokens, maps, start = self.enter(self.check_clip(clip), return_trace=True), [], 0
+        for layer in take_indices(indices, len(self.blocks), ends):
+            tokens, start = self.run_blocks(tokens, range(start, layer + 1)), layer + 1
+            maps.append(spread(tokens, self.norm(tokens.patches) if norm else tokens.patches))
+        return self.finish(self.run_blocks(tokens, range(start, len(self.blocks)))), maps
+
+    def attention_maps(self, clip: Tensor, layer: int = -1) -> Tensor:
+        own = [n for n in range(len(self.blocks)) if n not in self.replaced_blocks()]
+        (layer,) = take_indices([layer], len(self.blocks), own)
+        tokens = self.run_blocks(self.enter(self.check_clip(clip), return_trace=True), range(layer))
+        for reduction in self.active_reductions():
+            if "before" in reduction.hooks and layer in reduction.layers:
+                tokens = reduction("before", layer, tokens)
+        block = self.blocks[layer]
+        assert isinstance(block, Block)
+        rows = block.attention_rows(block.mix_time(tokens), self.cls_token is not None)
+        return spread(tokens, rows.transpose(2, 3))
+
+    def replaced_blocks(self) -> set[int]:
+        """List the blocks that reductions take the place of."""
+        return {layer for r in self.active_reductions() if "replace" in r.hooks for layer in r.layers}
+
+
+def spread(tokens: Tokens, x: Tensor) -> Tensor:
+    """Give every patch the value of the token that carries it, 0 if none does. (B, F, N, C) -> (B, C, T, H, W)."""
+    assert tokens.trace is not None and tokens.trace.current is not None
+    carrier, rows = tokens.trace.current.flatten(1), x.flatten(1, 2)
+    place = carrier.clamp(min=0).unsqueeze(-1).expand(-1, -1, rows.shape[-1])
+    values = rows.gather(1, place) * (carrier >= 0).unsqueeze(-1)
+    return values.transpose(1, 2).unflatten(2, tokens.trace.current.shape[1:])

@@ -280,8 +280,12 @@ class SemanticTokens(Reduction):
         num_prefix = state.num_prefix
         x = torch.cat((state.prefix.expand(batch, groups, num_prefix, dim), state.patches), dim=2).flatten(0, 1)
         own = num_prefix if i == 0 else num_prefix + count
-        q = block.attn.project_q(block.norm1(x))
+        q = block.rotate(block.attn.project_q(block.norm1(x)), state)
         k, v = block.attn.project_kv(block.norm1(torch.cat((x[:, :own], memory.patches.flatten(0, 1)), dim=1)))
+        if block.rope is not None:
+            place = F.pad(state.indices()[:1], (num_prefix, 0), value=-1)[:, :, :own]
+            k_own = block.rotate(k[:, :, :own], state, place)
+            k = torch.cat((k_own, block.rotate(k[:, :, own:], source, memory.place)), dim=2)
         bias = None
         if memory.bias is not None:
             bias = F.pad(memory.bias.expand(batch, -1, -1).flatten(0, 1), (own, 0))

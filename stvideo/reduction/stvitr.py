@@ -144,10 +144,11 @@ class SemanticRecovery(Reduction):
         prefix = per_group(semantic.prefix)
         query = block.norm1(torch.cat((prefix, tokens.patches), dim=2).flatten(0, 1))
         k, v = block.attn.project_kv(block.norm1(semantic.patches.flatten(0, 1)))
+        k = block.rotate(k, semantic, semantic.indices())
         k, v = (per_group(x.view(batch, slots, *x.shape[1:])).flatten(0, 1) for x in (k, v))
         k_own, v_own = block.attn.project_kv(query[:, :count])
         k, v = torch.cat((k_own, k), dim=2), torch.cat((v_own, v), dim=2)
-        out = unit.attn_scale(block.ls1(block.attn.attend(block.attn.project_q(query), k, v)))
+        out = unit.attn_scale(block.ls1(block.attn.attend(block.rotate(block.attn.project_q(query), tokens), k, v)))
         out = block.drop_path(out.view(batch, groups, -1, dim))
         shared = tokens.prefix.shape[1] == 1
         state = tokens.replace(prefix=semantic.prefix if shared else prefix)

@@ -62,7 +62,7 @@ def from_timm(timm_model: nn.Module) -> nn.Module:
 
 def _check_same(source: nn.Module, model: VisionTransformer) -> None:
     """Raise `StvideoError` unless both give the same output for a random image."""
-    reference = model.pos_embed
+    reference = next(model.parameters())
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(1, 3, *model.img_size, generator=generator).to(reference)
     was_training = source.training

@@ -7,7 +7,7 @@ frame long, so images and clips share every line of code.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from stvideo.core.layers import DropPath, Mlp
+from stvideo.models.embedding import per_frame
 
 Size3 = tuple[int, int, int]
 """(frames, rows, columns)."""
@@ -266,9 +267,3 @@ class ConvStem(nn.Module):
     def forward(self, clip: Tensor) -> Tensor:
         # Channels last halves the stem's time, and the tokens need no copy after it.
         return per_frame(lambda frames: self.proj(frames.contiguous(memory_format=torch.channels_last)), clip)
-
-
-def per_frame(layer: Callable[[Tensor], Tensor], clip: Tensor) -> Tensor:
-    """Apply a two-dimensional ``layer`` to every frame. (B, 3, T, H, W) -> (B, T, H', W', C)."""
-    x = layer(clip.transpose(1, 2).flatten(0, 1))
-    return x.unflatten(0, (clip.shape[0], clip.shape[2])).movedim(2, -1)

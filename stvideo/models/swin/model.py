@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from stvideo.core.errors import StvideoError
 from stvideo.core.tokens import Tokens
 from stvideo.core.trace import TokenTrace
-from stvideo.models.arguments import check_choice, check_img_size
+from stvideo.models.arguments import check_choice, check_img_size, take_indices
 from stvideo.models.base import Backbone
 from stvideo.models.registry import ModelEntry, register_model
 from stvideo.models.swin.keys import convert_swin_state
@@ -158,11 +158,12 @@ class SwinTransformer(Backbone):
             first += depth
         if features_only:
             self.may_lack = r"^norm\d\."  # files of the classifier have none of them
+            self.head = nn.Identity()
             for stage, dim in enumerate(dims):
                 self.add_module(f"norm{stage}", nn.LayerNorm(dim))
         else:
             self.norm = nn.LayerNorm(self.embed_dim)
-            self.init_head(drop_rate)
+            self.init_head(num_classes, drop_rate)
         self.init_weights(weight_init)
 
     # What the relatives change.
@@ -231,6 +232,14 @@ class SwinTransformer(Backbone):
             if isinstance(stage.downsample, nn.Module):
                 x = stage.downsample(x)
         return outputs, trace
+
+    def forward_intermediates(
+        self, clip: Tensor, indices: int | Sequence[int] | None = None, *, norm: bool = False
+    ) -> tuple[Tokens, list[Tensor]]:
+        """As of every backbone; maps are of stages, on each stage's own grid, without a norm."""
+        outputs, _ = self.stage_outputs(clip)
+        stages = take_indices(indices, len(outputs), range(len(outputs)))
+        return grid_tokens(outputs[-1]), [outputs[stage].movedim(-1, 1) for stage in stages]
 
     def forward_features(self, clip: Tensor, return_trace: bool = False) -> Tokens:
         """Compute the tokens of the last stage, one group per frame, before the final norm."""

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stvideo.core.layers import DropPath, Mlp, attention_weights
+from stvideo.core.layers import CrossAttention, DropPath, Mlp
 from stvideo.core.trace import TokenTrace
 from stvideo.models.swin.layers import Size3, join_windows, partition, size3
 from stvideo.reduction.stgm import GridConv
@@ -43,31 +43,6 @@ def key_window_cells(size: tuple[int, int], windows: tuple[int, int], side: int,
     rows, columns = axes
     cells = rows[:, None, :, None] * size[1] + columns[None, :, None, :]
     return cells.flatten(2).flatten(0, 1)
-
-
-class CrossAttention(nn.Module):
-    """Multi-head attention with separate query and key-value projections."""
-
-    def __init__(self, dim: int, num_heads: int, qkv_bias: bool = True) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.q = nn.Linear(dim, dim, bias=qkv_bias)
-        self.kv = nn.Linear(dim, 2 * dim, bias=qkv_bias)
-        self.proj = nn.Linear(dim, dim)
-
-    def heads(self, x: Tensor) -> Tensor:
-        """(R, L, C) -> (R, h, L, d)."""
-        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-
-    def forward(self, q: Tensor, kv: Tensor) -> Tensor:
-        """Attend with projected queries (R, Lq, C) to projected keys and values (R, Lk, 2C). Returns (R, Lq, C)."""
-        k, v = kv.chunk(2, dim=-1)
-        out = F.scaled_dot_product_attention(self.heads(q), self.heads(k), self.heads(v))
-        return self.proj(out.transpose(1, 2).flatten(2))
-
-    def weights(self, q: Tensor, kv: Tensor) -> Tensor:
-        """Compute the attention map averaged over heads, for traces. (R, Lq, C), (R, Lk, 2C) -> (R, Lq, Lk)."""
-        return attention_weights(self.heads(q), self.heads(kv.chunk(2, dim=-1)[0]))
 
 
 class Centers(nn.Module):
