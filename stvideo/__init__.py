@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from stvideo.weights.factory import create_model as create_model
     from stvideo.weights.factory import load_model as load_model
     from stvideo.weights.from_timm import from_timm as from_timm
-    from stvideo.weights.reading import LoadReport as LoadReport
-    from stvideo.weights.reading import load_checkpoint as load_checkpoint
+    from stvideo.weights.loading import LoadReport as LoadReport
+    from stvideo.weights.loading import load_checkpoint as load_checkpoint
 
 __version__ = "0.1.0"
 
@@ -39,7 +39,7 @@ _MODULES = {
     "Budget": "reduction.hooks",
     "Host": "reduction.hooks",
     "KeepOrDrop": "reduction.keep_or_drop",
-    "LoadReport": "weights.reading",
+    "LoadReport": "weights.loading",
     "ModelEntry": "models.registry",
     "Outcome": "reduction.hooks",
     "Reduction": "reduction.base",
@@ -52,7 +52,7 @@ _MODULES = {
     "from_timm": "weights.from_timm",
     "list_models": "models.registry",
     "list_reductions": "reduction.base",
-    "load_checkpoint": "weights.reading",
+    "load_checkpoint": "weights.loading",
     "load_model": "weights.factory",
     "register_model": "models.registry",
     "register_reduction": "reduction.base",

@@ -108,7 +108,7 @@ def run_demo(output: Path, size: Size, *, check: bool) -> int:
     call("-m", "stvideo.compare", str(output / "stgm"), str(output / "random"))
     draw_masks(output)
     torch.set_num_threads(THREADS)
-    speeds = side_by_side({c.name: load_model(output / c.name)[0] for c in CONTESTANTS}, batch_size=16)
+    speeds = side_by_side({c.name: load_model(output / c.name) for c in CONTESTANTS}, batch_size=16)
     rows = [row(contestant, output, speeds[contestant.name]) for contestant in CONTESTANTS]
     print("\n" + save_table(rows, output), flush=True)
     print(f"\n{what_to_look_at(output)}\n{time.monotonic() - started:.0f} seconds in all", flush=True)

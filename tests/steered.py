@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 import stvideo
-from stvideo.weights.reading import save_model
+from stvideo.weights.saving import save_model
 
 CLASSES = ["dark", "bright", "other"]
 

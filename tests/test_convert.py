@@ -11,12 +11,14 @@ import torch
 
 import stvideo
 from stvideo import StvideoError, load_model
-from stvideo.convert import convert, main, read_request
+from stvideo.convert import main, read_request
 from stvideo.data.clips.preprocessing import Preprocessing
 from stvideo.settings import cli
 from stvideo.weights import export
+from stvideo.weights.conversion import convert
 from stvideo.weights.export import OnnxSession
-from stvideo.weights.reading import read_checkpoint, save_model
+from stvideo.weights.reading import read_checkpoint
+from stvideo.weights.saving import save_model
 
 DEIT = "deit_tiny_patch16_224"
 
@@ -39,10 +41,11 @@ def same_output(first, second, shape):
 
 def test_an_upstream_image_model(tmp_path, deit):
     source, upstream = deit
-    report = convert(source, tmp_path / "deit.safetensors")
+    report = convert(source, tmp_path / "deit.safetensors").report
     assert not report.missing
     assert not report.unexpected
-    model, metadata = load_model(tmp_path / "deit.safetensors")
+    model = load_model(tmp_path / "deit.safetensors")
+    metadata = model.metadata
     assert same_output(model, upstream, (2, 3, 224, 224))
     assert metadata["model"]["name"] == DEIT
     assert metadata["preprocess"]["mean"] == [0.485, 0.456, 0.406]
@@ -57,7 +60,7 @@ def test_the_card_says_what_the_file_is(tmp_path, deit):
     source, _ = deit
     convert(source, tmp_path / "deit.safetensors")
     card = (tmp_path / "deit.md").read_text()
-    model, _ = load_model(tmp_path / "deit.safetensors")
+    model = load_model(tmp_path / "deit.safetensors")
     parameters = sum(p.numel() for p in model.parameters())
     gmacs = stvideo.count_macs(model, (1, 3, 1, 224, 224)).total
     facts = [f"{parameters:,}", f"{gmacs:.4g} GMACs", hashlib.sha256(source.read_bytes()).hexdigest(), DEIT, "deit.pth"]
@@ -71,7 +74,8 @@ def test_an_official_timesformer(tmp_path):
     )
     torch.save({"model_state": {f"model.{k}": v for k, v in source.state_dict().items()}}, tmp_path / "ssv2.pyth")
     convert(tmp_path / "ssv2.pyth", tmp_path / "out.safetensors")
-    model, metadata = load_model(tmp_path / "out.safetensors")
+    model = load_model(tmp_path / "out.safetensors")
+    metadata = model.metadata
     assert same_output(model, source, (1, 3, 4, 32, 32))
     assert metadata["preprocess"]["color_order"] == "bgr"
 
@@ -83,7 +87,8 @@ def test_a_variant_by_name_at_another_size(tmp_path, deit, capsys):
     options = ["model=evit_deit_tiny_patch16_224", "keep_rate=0.5", "img_size=256", f"classes={tmp_path}/names.txt"]
     assert main([str(source), str(target), *options, "mean=[0.5,0.5,0.5]"]) == 0
     assert "1 resized (pos_embed)" in capsys.readouterr().out
-    model, metadata = load_model(target)
+    model = load_model(target)
+    metadata = model.metadata
     assert model.reductions["evit"].keep_rates == (0.5,) * 3
     assert model.img_size == (256, 256)
     assert metadata["classes"] == list("abcdefg")
@@ -104,7 +109,7 @@ def test_our_own_file_keeps_its_description(tmp_path):
     convert(tmp_path / "run.safetensors", tmp_path / "out.safetensors")
     metadata = read_checkpoint(tmp_path / "out.safetensors").metadata
     assert {key: metadata[key] for key in said} == said
-    model, _ = load_model(tmp_path / "out.safetensors")
+    model = load_model(tmp_path / "out.safetensors")
     assert same_output(model, source, (1, 3, 2, 32, 32))
 
 

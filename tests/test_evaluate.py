@@ -54,7 +54,8 @@ def test_numbers_equal_a_recomputation_from_the_predictions(run, tmp_path, capsy
 def test_scores_equal_the_slow_way(run, data, tmp_path):
     """One view at a time, averaged by hand."""
     _, rows = evaluate(run, tmp_path, "evaluate.views=2x3", "data.batch_size=5")
-    model, metadata = load_model(run)
+    model = load_model(run)
+    metadata = model.metadata
     settings = load_config(base=metadata["config"]).data
     dataset = build_dataset(settings, split="val", views="2x3")
     model.eval()
@@ -75,7 +76,8 @@ def test_logits_can_be_averaged_instead(run, tmp_path, capsys):
     settings = ["evaluate.views=2x3", "data.batch_size=5"]
     metrics, rows = evaluate(run, tmp_path / "logits", *settings, "evaluate.average=logits")
     assert metrics["averaging"] == "logits, per video" and "logits averaged per video" in capsys.readouterr().out
-    model, metadata = load_model(run)
+    model = load_model(run)
+    metadata = model.metadata
     data = load_config(base=metadata["config"]).data
     dataset = build_dataset(data, split="val", views="2x3")
     model.eval()

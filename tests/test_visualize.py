@@ -18,7 +18,7 @@ from stvideo.drawing.geometry import PatchArea, fit
 from stvideo.drawing.sheet import CELL_HEIGHT, CELL_WIDTH
 from stvideo.settings import cli
 from stvideo.visualize import main
-from stvideo.weights.reading import save_model
+from stvideo.weights.saving import save_model
 from tests.browser import Browser
 from tests.painted_videos import center_crop, decode, painted_frames, patch_box, write_rotated_video, write_video
 from tests.steered import CLASSES, preprocess, save_brightness_model, save_random_model

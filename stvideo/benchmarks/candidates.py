@@ -80,7 +80,7 @@ class Candidate:
         elif self.source in list_models():
             model = create_model(self.source, **arguments)
         else:
-            model, _ = load_model(self.source, **arguments)
+            model = load_model(self.source, **arguments)
         for method, options in self.reductions.items():
             present = reduction_options(model).get(method, {})
             apply_reduction(model, method, **{**present, **options})

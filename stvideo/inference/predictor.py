@@ -14,7 +14,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from stvideo.core.errors import StvideoError
-from stvideo.core.messages import logger
 from stvideo.core.trace import TokenTrace
 from stvideo.data.clips.preprocessing import Preprocessing
 from stvideo.data.clips.reading import ClipReading
@@ -187,20 +186,6 @@ def load_predictor(overrides: list[str]) -> Predictor:
             raise StvideoError(f"{key}: has no effect here; of data, only {', '.join(CHANGEABLE_DATA)} can be changed")
     restored = restore(None, overrides, needs_data=False)
     check_config(restored.config)
-    model, config, metadata = restored.model, restored.config, restored.metadata
-    if "preprocess" not in metadata:
-        config.data.num_frames, config.data.img_size = model.num_frames, model.img_size[0]
-        logger.warning(
-            f"{restored.path}: the file does not say how its input was prepared; using mean {config.data.mean}, "
-            f"std {config.data.std}, sampling {config.data.sampling}, stride {config.data.stride}"
-        )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = model.eval().to(device)
-    classes = [str(name) for name in metadata.get("classes") or []]
-    outputs = getattr(getattr(model, "head", None), "out_features", len(classes))
-    if not classes:
-        classes = [f"class {i}" for i in range(outputs)]
-    if len(classes) != outputs:
-        raise StvideoError(f"{restored.path}: it names {len(classes)} classes, but its head has {outputs}")
-    name = str(metadata.get("model", {}).get("name", type(model).__name__))
-    return Predictor(model, name, classes, config, device)
+    model = restored.model.eval().to(device)
+    return Predictor(model, model.spec["name"], model.classes, restored.config, device)

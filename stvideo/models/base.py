@@ -277,6 +277,10 @@ class Backbone(Reducible):
             "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],
         }
 
+    def prepare_dense_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Turn weights of the dense model that this one is a reduced form of into its own; its own stay as they are."""
+        return state
+
     def prepare_image_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Turn weights of an image model into this model's; weights of a video model come back as they are."""
         return state

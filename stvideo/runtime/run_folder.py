@@ -12,15 +12,13 @@ import os
 import platform
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from stvideo.core.errors import StvideoError
 from stvideo.core.files import write_atomically
+from stvideo.core.versions import versions
 from stvideo.settings.config import Config, to_yaml
-
-PACKAGES = ("stvideo", "torch", "torchvision", "accelerate", "timm", "decord", "av", "numpy", "safetensors")
 
 
 def keep_as(folder: Path, suffix: str) -> Path:
@@ -119,17 +117,6 @@ def environment(world_size: int) -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine() + " CPU",
         "threads": torch.get_num_threads(),
     }
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide a result."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _git_commit() -> str | None:

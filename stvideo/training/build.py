@@ -13,17 +13,17 @@ from torch import Tensor, nn
 
 from stvideo.core.errors import StvideoError, nearest
 from stvideo.core.macs import count_macs, to_meta
+from stvideo.core.versions import versions
 from stvideo.data.clips.preprocessing import Preprocessing
 from stvideo.models.base import Backbone
 from stvideo.reduction.budget import draw_budgets, set_budget, training_budgets
-from stvideo.runtime.run_folder import versions
 from stvideo.runtime.sharding import shard_copy, share_weights
 from stvideo.settings.config import Config, DataConfig, ModelConfig, to_dict
 from stvideo.settings.model_arguments import model_arguments
 from stvideo.training.distill import TrainingLoss, check_teacher
 from stvideo.training.ema import WeightAverage
 from stvideo.weights.factory import create_model, load_model
-from stvideo.weights.reading import initialize
+from stvideo.weights.loading import initialize
 
 
 class Networks:
@@ -152,8 +152,8 @@ def build_networks(config: Config, classes: list[str], *, fresh: bool) -> Networ
         average = WeightAverage(model, config.train.ema_decay, config.train.ema_device)
     teacher = None
     if config.train.teacher:
-        teacher, metadata = load_model(config.train.teacher)
-        check_teacher(metadata, config, classes)
+        teacher = load_model(config.train.teacher)
+        check_teacher(teacher, config, classes)
         notes.append(f"distilling from {config.train.teacher}")
     criterion = TrainingLoss(
         label_smoothing=config.train.label_smoothing,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from stvideo.core.errors import StvideoError
-from stvideo.data.clips.preprocessing import CHOICE_OF_FRAMES, Preprocessing
+from stvideo.data.clips.preprocessing import CHOICE_OF_FRAMES
+from stvideo.models.base import Backbone
 from stvideo.settings.config import Config
 
 
@@ -55,18 +54,17 @@ class TrainingLoss(nn.Module):
         return loss + self.weight * self.temperature**2 * divergence
 
 
-def check_teacher(metadata: dict[str, Any], config: Config, classes: list[str]) -> None:
+def check_teacher(teacher: Backbone, config: Config, classes: list[str]) -> None:
     """Refuse a teacher that cannot understand the student's clips or that names other classes.
 
     Raises:
         StvideoError: what differs.
     """
     where = f"train.teacher={config.train.teacher}"
-    if metadata.get("classes") and list(metadata["classes"]) != list(classes):
-        raise StvideoError(f"{where}: its {len(metadata['classes'])} classes are not the {len(classes)} of this data")
-    if "preprocess" not in metadata:
-        return
-    for key, (theirs, ours) in Preprocessing.from_dict(metadata["preprocess"]).difference(config.data).items():
+    if teacher.classes != list(classes):
+        raise StvideoError(f"{where}: its {len(teacher.classes)} classes are not the {len(classes)} of this data")
+    differences = teacher.preprocessing.difference(config.data) if teacher.preprocessing else {}
+    for key, (theirs, ours) in differences.items():
         if key not in CHOICE_OF_FRAMES:
             raise StvideoError(
                 f"{where}: it was trained with data.{key}={theirs}, this run has {ours}; make them equal"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -19,6 +19,7 @@ from stvideo.data.loading.batches import ClipPreparer
 from stvideo.data.loading.datasets import build_dataset
 from stvideo.data.loading.loader import build_loader
 from stvideo.evaluation.video_set import VideoSet
+from stvideo.models.base import Backbone
 from stvideo.runtime.run_folder import RunFolder
 from stvideo.runtime.sharding import gathered, shard_blocks, whole
 from stvideo.runtime.signals import StopSignal
@@ -33,7 +34,7 @@ from stvideo.training.optimizer import build_optimizer, peak_learning_rate, set_
 from stvideo.training.resume import choose_checkpoint, facts, load_checkpoint
 from stvideo.training.schedule import learning_rate
 from stvideo.training.step import Batch, StepResult, seed_step
-from stvideo.weights.reading import save_model
+from stvideo.weights.saving import save_model
 
 
 class Session:
@@ -308,7 +309,7 @@ class Session:
         metadata |= {"epoch": self.progress.epoch, "step": self.progress.step, "metrics": self.metrics}
         evaluated = whole(networks.evaluated.state_dict())
         return {
-            "write_model": lambda path: save_model(path, networks.evaluated, metadata, evaluated),
+            "write_model": lambda path: save_model(path, cast(Backbone, networks.evaluated), metadata, evaluated),
             "weights": whole(networks.model.state_dict()) if networks.average is not None else None,
             "optimizer": whole(self.optimizer.state_dict()),
             "scaler": scaler.state_dict() if scaler is not None else None,

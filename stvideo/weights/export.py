@@ -15,10 +15,9 @@ import contextlib
 import json
 import logging
 import os
-import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -26,26 +25,26 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from stvideo.core.errors import StvideoError
+from stvideo.models.base import Backbone
 from stvideo.weights.reading import METADATA_KEY
 
 INPUT, OUTPUT, BATCH = "clip", "logits", "batch"
 TOLERANCE = 1e-4
 """How far logits of ONNX Runtime may be from torch's, in units of the largest logit or of 1, whichever is larger."""
 CHECKED_BATCHES = (1, 3)  # neither is the number of clips that the program is traced with
-LARGEST_FILE = 2**31 - 2**20  # bytes; protobuf ends at 2 GiB, so that larger weights stand in a file beside it
+LARGEST_FILE = 2**31 - 2**20  # bytes; protobuf ends at 2 GiB, so that larger weights go into a file beside it
 WEIGHTS_SUFFIX = ".data"
 MOST_FRAMES = 65535
 """Of all clips of a call together: beyond it CUDA computes batch norm otherwise, which would be another program."""
 
 
-def export_program(model: nn.Module) -> torch.export.ExportedProgram:
-    """The forward pass as one graph without Python, for any number of clips.
+def export_program(model: Backbone) -> torch.export.ExportedProgram:
+    """Trace the forward pass as one graph without Python, for any number of clips.
 
     Args:
-        model: in evaluation mode; it takes one clip tensor and gives one tensor of logits.
+        model: in evaluation mode.
 
     Returns:
         A program on clips (B, 3, T, H, W) of the model's own size; ``.module()`` calls it,
@@ -56,10 +55,9 @@ def export_program(model: nn.Module) -> torch.export.ExportedProgram:
     """
     if model.training:
         raise StvideoError("export: the model is in training mode; call model.eval() first")
-    if getattr(model, "features_only", False):
+    if model.features_only:
         raise StvideoError("export: the model gives a feature pyramid; build it without features_only to export logits")
-    shape: tuple[int, ...] = model.example_shape()  # type: ignore[operator]
-    parameter = next(model.parameters())
+    shape, parameter = model.example_shape(), next(model.parameters())
     # Two clips: a program traced with one would be for one clip only.
     clips = torch.zeros(2, *shape[1:], device=parameter.device, dtype=parameter.dtype)
     with torch.no_grad():
@@ -67,7 +65,12 @@ def export_program(model: nn.Module) -> torch.export.ExportedProgram:
         return torch.export.export(model, (clips,), dynamic_shapes=({0: batch},))
 
 
-def export_onnx(model: nn.Module, path: str | Path, metadata: Mapping[str, Any] | None = None) -> list[Path]:
+def export_onnx(
+    model: Backbone,
+    path: str | Path,
+    metadata: Mapping[str, Any] | None = None,
+    check: Callable[[Path], object] | None = None,
+) -> list[Path]:
     """Write ``model`` as an ONNX file with input ``clip`` and output ``logits``, for any number of clips.
 
     The file appears when it is complete, in place of an older one. Weights above 2 GiB, which one ONNX file cannot
@@ -78,30 +81,19 @@ def export_onnx(model: nn.Module, path: str | Path, metadata: Mapping[str, Any] 
         path: the file to write.
         metadata: JSON-serialisable; written under the key ``stvideo`` of the file's own metadata, together with the
             shape of the input. `OnnxSession.metadata` reads it back.
+        check: called with the complete file before it gets its place; nothing is left if it raises.
 
     Returns:
-        The files written.
+        The files written, the model first.
 
     Raises:
         StvideoError: the packages onnx and onnxscript are missing, or as for `export_program`.
     """
-    with onnx_files(model, path, metadata) as files:
-        pass
-    return files
-
-
-@contextlib.contextmanager
-def onnx_files(model: nn.Module, path: str | Path, metadata: Mapping[str, Any] | None = None) -> Iterator[list[Path]]:
-    """`export_onnx` in two steps: inside the block the complete files lie in a folder of their own, for checking.
-
-    They get their places when the block ends, and are removed if it raises. Yields a list whose first entry is the
-    model; after the block it holds the final paths.
-    """
     require("onnx", "onnxscript")
     path = Path(path)
-    parameter = next(model.parameters())
-    if parameter.dtype != torch.float32:
-        raise StvideoError(f"{path}: the model is in {str(parameter.dtype).removeprefix('torch.')}; use model.float()")
+    dtype = next(model.parameters()).dtype
+    if dtype != torch.float32:
+        raise StvideoError(f"{path}: the model is in {str(dtype).removeprefix('torch.')}; use model.float()")
     program = export_program(model)
     with _quiet(), torch.no_grad():  # with gradients the exporter would see another attention kernel, in other strides
         converted = torch.onnx.export(
@@ -114,28 +106,26 @@ def onnx_files(model: nn.Module, path: str | Path, metadata: Mapping[str, Any] |
             verbose=False,
         )
     assert converted is not None
-    shape: tuple[int, ...] = model.example_shape()  # type: ignore[operator]
-    interface = {"input": {"name": INPUT, "shape": [BATCH, *shape[1:]], "dtype": "float32"}, "output": OUTPUT}
+    shape = [BATCH, *model.example_shape()[1:]]
+    interface = {"input": {"name": INPUT, "shape": shape, "dtype": "float32"}, "output": OUTPUT}
     converted.model.metadata_props[METADATA_KEY] = json.dumps({**(metadata or {}), **interface})
     converted.model.producer_name = "stvideo"
     weights = sum(value.numel() * value.element_size() for value in model.state_dict().values())
-    folder: Path | None = None
     try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        # The model refers to its weights by name, which therefore is the final one already here.
-        converted.save(folder / path.name, external_data=weights > LARGEST_FILE)
-        del converted, program
-        files = sorted(folder.iterdir())
-        yield files
-        for number, file in reversed(list(enumerate(files))):  # the weights first, the model last
-            with file.open("rb+") as stream:
-                os.fsync(stream.fileno())
-            files[number] = file.replace(path.with_name(file.name))
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+            # The model refers to its weights by name, which therefore is the final one already here.
+            converted.save(Path(folder) / path.name, external_data=weights > LARGEST_FILE)
+            del converted, program
+            if check is not None:
+                check(Path(folder) / path.name)
+            names = sorted(file.name for file in Path(folder).iterdir())
+            for name in reversed(names):  # the weights first, the model last
+                with Path(folder, name).open("rb+") as stream:
+                    os.fsync(stream.fileno())
+                Path(folder, name).replace(path.with_name(name))
     except OSError as error:
         raise StvideoError(f"{path}: cannot be written: {error.strerror or error}") from None
-    finally:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+    return [path.with_name(name) for name in names]
 
 
 class OnnxSession:
@@ -169,9 +159,8 @@ class OnnxSession:
             self.session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
         except Exception as error:  # its errors share no base class
             raise StvideoError(f"{path}: ONNX Runtime cannot read it: {' '.join(str(error).split())[:200]}") from None
-        self.metadata: dict[str, Any] = json.loads(
-            self.session.get_modelmeta().custom_metadata_map.get(METADATA_KEY, "{}")
-        )
+        described = self.session.get_modelmeta().custom_metadata_map.get(METADATA_KEY, "{}")
+        self.metadata: dict[str, Any] = json.loads(described)
         self.shape: tuple[int, ...] = tuple(self.session.get_inputs()[0].shape[1:])
 
     def __call__(self, clip: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -179,7 +168,7 @@ class OnnxSession:
         return logits
 
 
-def check_onnx(model: nn.Module, session: OnnxSession, batches: tuple[int, ...] = CHECKED_BATCHES) -> float | None:
+def check_onnx(model: Backbone, session: OnnxSession, batches: tuple[int, ...] = CHECKED_BATCHES) -> float | None:
     """Run both on random clips and compare.
 
     Args:
@@ -195,21 +184,22 @@ def check_onnx(model: nn.Module, session: OnnxSession, batches: tuple[int, ...] 
         StvideoError: it is above `TOLERANCE`.
     """
     generator = torch.Generator().manual_seed(0)
-    device = next(model.parameters()).device
-    largest = 0.0
+    device, largest = next(model.parameters()).device, 0.0
+
+    @torch.no_grad()
+    def expect(clip: torch.Tensor) -> NDArray[np.float32]:
+        logits: NDArray[np.float32] = model(clip.to(device)).float().cpu().numpy()
+        return logits
+
     for batch in batches:
         clip = torch.randn(batch, *session.shape, generator=generator)
-        with torch.no_grad():
-            expected = model(clip.to(device)).float().cpu().numpy()
-        logits = session(clip.numpy())
+        expected, logits = expect(clip), session(clip.numpy())
         if logits.shape != expected.shape:
             raise StvideoError(f"ONNX Runtime gives logits of shape {logits.shape}, torch {expected.shape}")
         difference = float(np.abs(logits - expected).max(initial=0.0))
         limit = TOLERANCE * max(1.0, float(np.abs(expected).max(initial=0.0)))
         if not difference <= limit:  # not a number is no agreement either
-            with torch.no_grad():
-                again = model(clip.to(device)).float().cpu().numpy()
-            if float(np.abs(again - expected).max()) > limit:
+            if float(np.abs(expect(clip) - expected).max()) > limit:
                 return None
             raise StvideoError(
                 f"ONNX Runtime's logits for {batch} random clips are {difference:.2g} away from torch's "
@@ -235,14 +225,11 @@ def is_installed(package: str) -> bool:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the exporter's remarks to its own developers off the terminal."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logging.disable(level)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from stvideo.core.errors import StvideoError, nearest
+from stvideo.data.clips.preprocessing import Preprocessing
 from stvideo.models.base import Backbone
 from stvideo.models.registry import ModelEntry, dense_name, model_entry
 from stvideo.reduction.apply import apply_reduction
 from stvideo.reduction.base import list_reductions, option_names
 from stvideo.settings.plugins import plugins_named
-from stvideo.weights.reading import check_complete, copy_weights, load_checkpoint, read_checkpoint
+from stvideo.weights.loading import NOTHING, LoadReport, copy_weights, load_checkpoint
+from stvideo.weights.reading import Checkpoint, read_checkpoint
 from stvideo.weights.upstream import describe_upstream
 
 
@@ -59,8 +62,10 @@ def create_model(
             raise StvideoError(f"{name}: unknown argument {key!r}{hint}; it takes: {', '.join(sorted(known))}{extra}")
     try:
         model = entry.constructor(**{**entry.arguments, **arguments})
-    except TypeError as error:
-        raise StvideoError(f"{name}: {error}") from None
+    except StvideoError:
+        raise
+    except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError) as error:
+        raise StvideoError(f"{name}: {' '.join(str(error).split())}") from error
     for method, method_options in reductions.items():
         apply_reduction(model, method, **(method_options or {}))
     # A variant is recorded as its dense model with a reduction, so that either can be changed alone later.
@@ -70,7 +75,7 @@ def create_model(
     return model
 
 
-def load_model(path: str | Path, **overrides: Any) -> tuple[Backbone, dict[str, Any]]:
+def load_model(path: str | Path, **overrides: Any) -> Backbone:
     """Rebuild the model that a checkpoint holds.
 
     Args:
@@ -78,12 +83,17 @@ def load_model(path: str | Path, **overrides: Any) -> tuple[Backbone, dict[str, 
         overrides: arguments of `create_model` to change, e.g. ``reduction``.
 
     Returns:
-        (model, metadata). The metadata of an upstream file is made from what its shapes tell (see `upstream`).
+        The model, with ``model.classes``, ``model.preprocessing`` and ``model.metadata``; those of an upstream file are
+        made from what its shapes tell, and ``preprocessing`` is None where one of our files does not say it.
 
     Raises:
         StvideoError: not a checkpoint, or no model can be told from it.
     """
-    checkpoint = read_checkpoint(path)
+    return rebuild(read_checkpoint(path), **overrides)[0]
+
+
+def rebuild(checkpoint: Checkpoint, **overrides: Any) -> tuple[Backbone, LoadReport]:
+    """`load_model` from a file that has been read already; also says what became of the weights."""
     metadata = checkpoint.metadata or describe_upstream(checkpoint)
     description = metadata.get("model", {})
     if "name" not in description:
@@ -91,9 +101,41 @@ def load_model(path: str | Path, **overrides: Any) -> tuple[Backbone, dict[str, 
     arguments = {**description.get("arguments", {}), "reduction": description.get("reduction") or None, **overrides}
     with plugins_named(metadata):
         model = create_model(description["name"], **arguments)
-    report = copy_weights(model, checkpoint, dict(checkpoint.state))
-    check_complete(report, may_lack=r"^reductions\." if "reduction" in overrides else r"(?!)")
-    return model, metadata
+    report = copy_weights(model, checkpoint, may_lack=r"^reductions\." if "reduction" in overrides else NOTHING)
+    model.metadata = metadata
+    model.classes = [str(name) for name in metadata.get("classes", [])] or default_classes(model.num_classes)
+    if len(model.classes) != model.num_classes and "num_classes" not in overrides:
+        raise StvideoError(
+            f"{checkpoint.path}: it names {len(model.classes)} classes, but its head has {model.num_classes}"
+        )
+    model.preprocessing = saved_preprocessing(checkpoint.path, model, overrides)
+    return model, report
+
+
+def default_classes(count: int) -> list[str]:
+    """Names for classes that nobody has named."""
+    return [f"class {number}" for number in range(count)]
+
+
+def saved_preprocessing(path: str, model: Backbone, overrides: Mapping[str, Any] | None = None) -> Preprocessing | None:
+    """Take out of ``model.metadata`` how a clip becomes the model's input; None if they do not say.
+
+    Args:
+        path: for messages.
+        model: whose own size fills in what is not said.
+        overrides: arguments that the model was built with instead of the saved ones; the size follows them.
+    """
+    if "preprocess" not in model.metadata:
+        return None
+    size: dict[str, Any] = {"num_frames": model.num_frames, "img_size": model.img_size}
+    changed = {key: value for key, value in size.items() if key in (overrides or {})}
+    try:
+        preprocessing = Preprocessing.from_dict({**size, **model.metadata["preprocess"]})
+        if "img_size" in changed and preprocessing.test_short_side:
+            changed["test_short_side"] = round(min(model.img_size) / preprocessing.test_share)
+        return replace(preprocessing, **changed)
+    except StvideoError as error:
+        raise StvideoError(f"{path}: its description of the preprocessing is wrong: {error}") from None
 
 
 def _reductions_of(entry: ModelEntry, reduction: Any, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from stvideo.core.macs import count_macs
-from stvideo.weights.reading import METADATA_KEY, model_description
+from stvideo.models.base import Backbone
+from stvideo.weights.reading import METADATA_KEY
+from stvideo.weights.saving import model_description
 
 
-def model_card(target: Path, model: nn.Module, metadata: Mapping[str, Any]) -> str:
+def model_card(target: Path, model: Backbone, metadata: Mapping[str, Any]) -> str:
     """Markdown for ``target``, a file of this package's or an ONNX file.
 
     Args:
@@ -21,7 +21,7 @@ def model_card(target: Path, model: nn.Module, metadata: Mapping[str, Any]) -> s
         metadata: its ``source``, ``classes`` and ``preprocess``.
     """
     description = model_description(model)
-    shape: tuple[int, ...] = model.example_shape()  # type: ignore[operator]
+    shape = model.example_shape()
     gmacs = count_macs(model, shape).total
     source, classes = metadata["source"], metadata["classes"]
     parameters = sum(p.numel() for p in model.parameters())
@@ -59,7 +59,7 @@ def _use(target: Path, shape: tuple[int, ...]) -> list[str]:
     return [
         "```python",
         "import stvideo",
-        f'model, metadata = stvideo.load_model("{target.name}")',
+        f'model = stvideo.load_model("{target.name}")',
         "```",
         "",
         "```",

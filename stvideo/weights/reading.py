@@ -1,92 +1,74 @@
-"""Reading and writing weights: the only module that opens a checkpoint file.
+"""Read a checkpoint file, once: weights in our names, and what the file says of itself.
 
-Our own format is safetensors with a JSON description under the metadata key ``stvideo``. Upstream files are
-recognised by their content. Nothing here runs code from a file: PyTorch files are read with ``weights_only=True`` and,
-beyond tensors and plain containers, only ``argparse.Namespace`` is let through, which DeiT's and EViT's files carry.
+Our own format is safetensors with a JSON description under the metadata key ``stvideo``; upstream files are recognised
+by their content. Nothing here runs code from a file: PyTorch files are read with ``weights_only=True`` and, beyond
+tensors and plain containers, only what upstream files carry is let through: NumPy's scalars and ``argparse.Namespace``.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import io
 import json
-import logging
-import math
-import os
 import pickle
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from safetensors import safe_open
+from torch import Tensor
 
 from stvideo.core.errors import StvideoError
 from stvideo.core.files import exists
-from stvideo.core.layers import resize_grid_embedding, resize_time_embedding
-from stvideo.reduction.apply import reduction_options
+from stvideo.weights.layouts import convert_layout
 
 METADATA_KEY = "stvideo"
 WEIGHTS_NAME = "model.safetensors"
+CHECKSUMS = "checksums.json"
+"""Beside the weights in a checkpoint folder: SHA-256 by file name."""
+DESCRIPTION = {
+    "": dict, "model": dict, "model.name": str, "model.arguments": dict, "model.reduction": dict | None,
+    "classes": list, "preprocess": dict, "config": dict, "source": dict,
+}  # fmt: skip
 
 # Where upstream files keep their weights, most specific first, and what they put in front of the names.
 CONTAINER_KEYS = ("model_state", "state_dict_ema", "model_ema", "state_dict", "model", "module")
 NAME_PREFIXES = ("module.", "model.", "_orig_mod.")
 
-# Weights that a new task or a new reduction brings with it.
-REPLACEABLE = r"^(head|head_dist|reductions)\."
-
-
-@dataclass
-class LoadReport:
-    """What became of the weights.
-
-    Attributes:
-        path: where they came from.
-        matched: names that were loaded.
-        missing: names of the model that the file does not have (they keep their initial values).
-        unexpected: names of the file that the model does not have.
-        resized: names of embeddings that were resized to the model's size.
-        copied: names filled from other weights of the file (temporal from spatial attention).
-    """
-
-    path: str
-    matched: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-    unexpected: list[str] = field(default_factory=list)
-    resized: list[str] = field(default_factory=list)
-    copied: list[str] = field(default_factory=list)
-
-    @property
-    def fresh_head(self) -> bool:
-        """Whether the classification head was not in the file, so that the model's predictions mean nothing yet."""
-        return any(name.startswith("head.") for name in self.missing)
-
-    def summary(self) -> str:
-        """One line for people."""
-        parts = [f"{len(self.matched)} weights loaded"]
-        for what in ("resized", "copied", "missing", "unexpected"):
-            names = getattr(self, what)
-            if names:
-                shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
-                parts.append(f"{len(names)} {what} ({shown})")
-        return f"{self.path}: {'; '.join(parts)}"
+_SCALAR = np.float64(0).__reduce__()[0]
+HARMLESS: list[Any] = [
+    argparse.Namespace,
+    np.dtype,
+    *(type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["AllFloat"] + "?"),
+    (_SCALAR, "numpy.core.multiarray.scalar"),  # NumPy 1 wrote the one name, NumPy 2 writes the other
+    (_SCALAR, "numpy._core.multiarray.scalar"),
+]
 
 
 @dataclass
 class Checkpoint:
-    """Weights as read from a file: names in our layout, and our description if it is our format."""
+    """A file that has been read.
+
+    Attributes:
+        path: of the file.
+        state: weights by name, in our layout.
+        metadata: our description of the model; empty if the file has none.
+        sha256: of the file's content, in hexadecimal, where it was asked for or checked.
+    """
 
     path: str
     state: dict[str, Tensor]
     metadata: dict[str, Any] = field(default_factory=dict)
+    sha256: str | None = None
 
 
 def resolve_checkpoint(path: str | Path) -> Path:
-    """The weights file that ``path`` means: a file itself, a checkpoint folder's, or a run folder's best or newest.
+    """Find the weights file that ``path`` means: a file, a checkpoint folder's, or a run folder's best or newest.
 
     Raises:
         StvideoError: there is none.
@@ -102,205 +84,57 @@ def resolve_checkpoint(path: str | Path) -> Path:
     raise StvideoError(f"{path}: no checkpoint in this folder (looked for {WEIGHTS_NAME}, best/ and last/)")
 
 
-def save_model(
-    path: str | Path, model: nn.Module, metadata: dict[str, Any], state: dict[str, Tensor] | None = None
-) -> None:
-    """Write the weights and ``metadata`` as safetensors, to a temporary name first and then renamed.
+def read_checkpoint(path: str | Path, hashed: bool = False) -> Checkpoint:
+    """Read any known file; weights of a checkpoint folder are compared with their checksum on the way.
 
     Args:
-        path: the file to write.
-        model: whose state dict is saved.
-        metadata: JSON-serialisable; ``model`` is filled in from the model where it is absent.
-        state: the weights, where the model itself holds only a share of them.
-    """
-    path = Path(path)
-    if getattr(model, "optimized", False):
-        raise StvideoError(f"{path}: a model optimised for inference has no weights to save; save the one it came from")
-    description = {"model": model_description(model), **metadata}
-    state = model.state_dict() if state is None else state
-    state = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
-    temporary = path.with_name(path.name + ".tmp")
-    save_file(state, temporary, metadata={METADATA_KEY: json.dumps(description)})
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def model_description(model: nn.Module) -> dict[str, Any]:
-    """What rebuilds ``model`` with `load_model`: its name, arguments and reductions."""
-    spec: dict[str, Any] = getattr(model, "spec", {})
-    return {**spec, "reduction": reduction_options(model)}
-
-
-def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read any known file; names come back in our layout.
+        path: as for `resolve_checkpoint`.
+        hashed: fill in ``sha256`` of any file.
 
     Raises:
         StvideoError: it does not exist, is damaged, holds no weights, or would run code.
     """
     file = resolve_checkpoint(path)
-    if file.stat().st_size == 0:
-        raise StvideoError(f"{file}: the file is empty")
     if file.suffix == ".onnx":
         raise StvideoError(f"{file}: an ONNX file is for other runtimes; give the checkpoint that it was made from")
-    with file.open("rb") as stream:
-        head = stream.read(16)
-    is_safetensors = file.suffix == ".safetensors" or head[8:9] == b"{"
+    expected = _expected_checksum(file)
+    data = sha256 = None
+    try:
+        # A safetensors file that need not be hashed is mapped into memory instead of read.
+        if file.suffix != ".safetensors" or hashed or expected or file.stat().st_size == 0:
+            data = file.read_bytes()
+    except OSError as error:
+        raise StvideoError(f"{file}: cannot be read: {error.strerror or error}") from None
+    if data is not None and not data:
+        raise StvideoError(f"{file}: the file is empty")
+    if data is not None and (hashed or expected):
+        sha256 = hashlib.sha256(data).hexdigest()
+    if expected and sha256 != expected:
+        raise StvideoError(
+            f"{file.parent}: damaged checkpoint: {WEIGHTS_NAME} does not have its checksum; use another one of the run"
+        )
     metadata: dict[str, Any] = {}
-    if is_safetensors:
-        try:
-            with safe_open(file, framework="pt") as tensors:
-                metadata = json.loads((tensors.metadata() or {}).get(METADATA_KEY, "{}"))
-                state = {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError, ValueError) as error:
-            raise StvideoError(f"{file}: not a readable safetensors file: {_one_line(error)}") from None
+    if data is None or file.suffix == ".safetensors" or data[8:9] == b"{":
+        state, metadata = _read_safetensors(file, data)
     else:
-        state = _find_weights(file, _read_torch(file))
-    return Checkpoint(str(file), _strip_prefixes(state), metadata)
+        state = _find_weights(file, read_torch(file, data))
+    state = _strip_prefixes(state)
+    return Checkpoint(str(file), state if "model" in metadata else convert_layout(state), metadata, sha256)
 
 
-def load_checkpoint(model: nn.Module, path: str | Path) -> LoadReport:
-    """Load weights into ``model``; only the head and reductions may be missing from the file.
+def read_torch(file: Path, data: bytes | None = None) -> Any:
+    """Read what ``torch.save`` wrote, without running code.
 
-    Positional embeddings are resized bicubically, time embeddings linearly. A head of another size is left as it is
-    in the model and reported as missing.
-
-    Raises:
-        StvideoError: not a checkpoint, or one for another model (it says what differs).
-    """
-    checkpoint = read_checkpoint(path)
-    report = copy_weights(model, checkpoint, dict(checkpoint.state))
-    check_complete(report, may_lack=replaceable(model))
-    return report
-
-
-def initialize(model: nn.Module, source: str) -> LoadReport:
-    """Start ``model`` from other weights: a file, or ``timm:NAME`` for timm's pretrained ViT or DeiT.
-
-    Image weights become video weights as in TimeSformer: spatial attention and its norm are copied into temporal
-    attention, and ``temporal_fc`` is zero in all blocks but the first. The head may differ.
+    Args:
+        file: for messages, and read if there is no ``data``.
+        data: its content.
 
     Raises:
-        StvideoError: the file does not fit, or timm's weights cannot be had.
+        StvideoError: it is damaged, or holds objects that only code can make.
     """
-    checkpoint = (
-        _timm_checkpoint(source.removeprefix("timm:")) if source.startswith("timm:") else read_checkpoint(source)
-    )
-    state = dict(checkpoint.state)
-    is_image = "time_embed" not in state and not any(".temporal_attn." in name for name in state)
-    copied = []
-    if is_image and any(".temporal_attn." in name for name in model.state_dict()):
-        copied = _copy_space_to_time(state)
-        model.zero_temporal_fc()  # type: ignore[operator]
-    report = copy_weights(model, checkpoint, state)
-    report.copied = copied
-    report.matched = [name for name in report.matched if name not in set(copied)]
-    check_complete(report, may_lack=replaceable(model) + (r"|^time_embed$|\.temporal_fc\." if is_image else ""))
-    return report
-
-
-def replaceable(model: nn.Module) -> str:
-    """Pattern of the weights that a file may lack: head, reductions, and what the model itself names (``may_lack``)."""
-    own: str | None = getattr(model, "may_lack", None)
-    return f"{REPLACEABLE}|{own}" if own else REPLACEABLE
-
-
-def check_complete(report: LoadReport, may_lack: str) -> None:
-    """Raise `StvideoError` if a weight is missing whose name the pattern ``may_lack`` does not match."""
-    lacking = [name for name in report.missing if not re.search(may_lack, name)]
-    if lacking:
-        is_image = any(".temporal_" in name or name == "time_embed" for name in lacking)
-        hint = "; to start from image weights give them as init=PATH" if is_image else ""
-        raise StvideoError(
-            f"{report.path}: not for this model: {len(lacking)} of its weights are missing, "
-            f"e.g. {', '.join(lacking[:3])}{hint}"
-        )
-
-
-def copy_weights(model: nn.Module, checkpoint: Checkpoint, state: dict[str, Tensor]) -> LoadReport:
-    """Copy what fits, resizing embeddings and leaving out a head of another size."""
-    report = LoadReport(checkpoint.path)
-    convert: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = getattr(model, "convert_state", None)
-    if convert is not None:  # a model whose upstream files come in several layouts
-        state = convert(state)
-    own = model.state_dict()
-    for name, value in list(state.items()):
-        if name not in own:
-            report.unexpected.append(name)
-            del state[name]
-        elif value.shape != own[name].shape:
-            if name == "pos_embed":
-                state[name] = _resize_positions(checkpoint, value, model)
-                report.resized.append(name)
-            elif name == "time_embed":
-                state[name] = resize_time_embedding(value, own[name].shape[1])
-                report.resized.append(name)
-            elif name.startswith("head."):
-                del state[name]
-            if name in state and state[name].shape != own[name].shape:
-                raise StvideoError(
-                    f"{checkpoint.path}: not for this model: {name} is {_shape(value)} in the file "
-                    f"and {_shape(own[name])} in the model"
-                )
-    foreign = [name for name in report.unexpected if re.search(r"(^|\.)blocks\.", name)]
-    if foreign:
-        raise StvideoError(
-            f"{checkpoint.path}: not for this model: it has {len(foreign)} block weights that the model lacks, "
-            f"e.g. {', '.join(foreign[:3])}"
-        )
-    if not state:
-        raise StvideoError(f"{checkpoint.path}: no weight in it has a name that this model knows")
-    model.load_state_dict(state, strict=False)
-    report.matched = sorted(state)
-    report.missing = [name for name in own if name not in state]
-    return report
-
-
-def _resize_positions(checkpoint: Checkpoint, value: Tensor, model: Any) -> Tensor:
-    """A positional embedding of another grid, with the class positions that the model has in front."""
-    count = value.shape[1]
-    size = checkpoint.metadata.get("preprocess", {}).get("img_size")
-    side = math.isqrt(count)
-    grid = (side, side)
-    if isinstance(size, (list, tuple)):
-        grid = (size[0] // model.patch_size, size[1] // model.patch_size)
-    prefix = count - grid[0] * grid[1]
-    if prefix < model.num_prefix or prefix > 2:
-        raise StvideoError(f"{checkpoint.path}: cannot tell the grid of its positional embedding {_shape(value)}")
-    return torch.cat((value[:, : model.num_prefix], resize_grid_embedding(value[:, prefix:], grid, model.grid)), dim=1)
-
-
-def _copy_space_to_time(state: dict[str, Tensor]) -> list[str]:
-    """Fill temporal attention and its norm from spatial attention. Returns the new names."""
-    new = {}
-    for name, value in state.items():
-        match = re.match(r"^(blocks\.\d+)\.(attn|norm1)\.(.+)$", name)
-        if match:
-            new[f"{match[1]}.temporal_{match[2]}.{match[3]}"] = value.clone()
-    state.update(new)
-    return sorted(new)
-
-
-def _timm_checkpoint(name: str) -> Checkpoint:
-    import timm
-
-    if not timm.is_model(name):
-        raise StvideoError(f"timm:{name}: timm knows no model of this name")
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries would bury the one line that helps
     try:
-        upstream = timm.create_model(name, pretrained=True)
-    except Exception as error:  # the hub client raises errors of many libraries
-        raise StvideoError(
-            f"timm:{name}: its pretrained weights cannot be had here ({_one_line(error)[:200]}); on a machine with "
-            "internet access save timm.create_model(NAME, pretrained=True).state_dict() and give that file as init=PATH"
-        ) from None
-    return Checkpoint(f"timm:{name}", _strip_prefixes(upstream.state_dict()))
-
-
-def _read_torch(file: Path) -> Any:
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(file, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(HARMLESS):
+            return torch.load(file if data is None else io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         match = re.search(r"GLOBAL ([\w.]+)", str(error))
         if match:
@@ -313,6 +147,50 @@ def _read_torch(file: Path) -> Any:
         raise StvideoError(f"{file}: not a PyTorch or safetensors file, or a damaged one") from None
 
 
+def _read_safetensors(file: Path, data: bytes | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights and our description; from ``data``, or mapped from the file itself."""
+    try:
+        if data is None:
+            with safe_open(file, framework="pt") as tensors:
+                state = {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
+                texts = tensors.metadata() or {}
+        else:
+            state = safetensors.torch.load(data)
+            texts = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
+    except Exception as error:  # many kinds, not all of them the library's own
+        raise StvideoError(f"{file}: not a readable safetensors file: {' '.join(str(error).split())[:200]}") from None
+    return state, _read_description(file, texts.get(METADATA_KEY, "{}"))
+
+
+def _read_description(file: Path, text: str) -> dict[str, Any]:
+    """Parse our description, and check the kind of everything that other modules rely on."""
+    try:
+        metadata = json.loads(text)
+    except (ValueError, RecursionError):
+        raise StvideoError(f"{file}: its description (metadata key {METADATA_KEY!r}) is not readable JSON") from None
+    values = {"": metadata}
+    for prefix, inside in (("", metadata), ("model.", metadata.get("model") if isinstance(metadata, dict) else None)):
+        values |= {prefix + key: value for key, value in inside.items()} if isinstance(inside, dict) else {}
+    for key, kind in DESCRIPTION.items():
+        if key in values and not isinstance(values[key], kind):
+            where = f"{key} in its description" if key else "its description"
+            raise StvideoError(f"{file}: {where} must not be of type {type(values[key]).__name__}")
+    return dict(metadata)
+
+
+def _expected_checksum(file: Path) -> str | None:
+    """The SHA-256 that a checkpoint folder lists for its weights; None for a file anywhere else."""
+    listed = file.resolve().with_name(CHECKSUMS)
+    if file.name != WEIGHTS_NAME or not listed.exists():
+        return None
+    try:
+        return str(json.loads(listed.read_text())[WEIGHTS_NAME])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise StvideoError(
+            f"{listed.parent}: damaged checkpoint: {CHECKSUMS} does not list the weights; use another one of the run"
+        ) from None
+
+
 def _find_weights(file: Path, content: Any) -> dict[str, Tensor]:
     """The state dict inside a loaded file, wherever upstream put it."""
     for _ in range(3):
@@ -320,8 +198,7 @@ def _find_weights(file: Path, content: Any) -> dict[str, Tensor]:
             break
         if any(isinstance(value, Tensor) for value in content.values()):
             return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-        inner = next((content[key] for key in CONTAINER_KEYS if isinstance(content.get(key), dict)), None)
-        content = inner
+        content = next((content[key] for key in CONTAINER_KEYS if isinstance(content.get(key), dict)), None)
     raise StvideoError(f"{file}: no weights in it (looked under {', '.join(CONTAINER_KEYS)})")
 
 
@@ -333,11 +210,3 @@ def _strip_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
             break
         state = {name.removeprefix(prefix): value for name, value in state.items()}
     return state
-
-
-def _shape(value: Tensor) -> str:
-    return "x".join(map(str, value.shape)) or "a scalar"
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

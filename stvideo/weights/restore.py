@@ -11,26 +11,29 @@ from stvideo.core.messages import logger
 from stvideo.data.clips.preprocessing import Preprocessing
 from stvideo.models.base import Backbone
 from stvideo.reduction.apply import reduction_options
-from stvideo.settings.config import Config, DataConfig, load_config
-from stvideo.training.checkpoint import CHECKSUMS, check_checkpoint
-from stvideo.weights.factory import load_model
-from stvideo.weights.reading import read_checkpoint, resolve_checkpoint
+from stvideo.settings.config import Config, load_config
+from stvideo.weights.factory import rebuild, saved_preprocessing
+from stvideo.weights.reading import Checkpoint, read_checkpoint
 
 
 @dataclass
 class Restored:
-    """A model, the configuration that it is used with, and what its checkpoint says."""
+    """A model, the configuration that it is used with, the file that it is from, and lines worth showing."""
 
     model: Backbone
     config: Config
-    metadata: dict[str, Any]
     path: Path
     notes: list[str] = field(default_factory=list)
 
     @property
     def classes(self) -> list[str]:
         """Class names in the order of the model's outputs."""
-        return list(self.metadata["classes"])
+        return self.model.classes
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Return what the checkpoint says of itself."""
+        return self.model.metadata
 
     @property
     def reduction(self) -> dict[str, Any]:
@@ -64,57 +67,50 @@ def restore(config_path: str | None, overrides: list[str], needs_data: bool = Tr
     """Build the model of ``checkpoint=``; preprocessing comes from the checkpoint, overriding it warns.
 
     The configuration file says where the data is and how to evaluate. What the checkpoint knows better (its model and
-    its preprocessing) is taken from the checkpoint, unless the command line says otherwise. ``needs_data``: refuse a
-    file that does not say which videos to measure it on, unless ``data.val`` does.
+    its preprocessing) is taken from the checkpoint, unless the command line says otherwise.
+
+    Args:
+        config_path: of a configuration file; None: the checkpoint's own configuration.
+        overrides: ``key=value`` of the command line.
+        needs_data: refuse a file that does not say which videos to measure it on, unless ``data.val`` does.
 
     Raises:
         StvideoError: no checkpoint given, or a damaged one, or one that does not fit the overrides.
     """
-    given = load_config(config_path, [text for text in overrides if not text.startswith("model.")])
-    if not given.checkpoint:
+    of_model = [text for text in overrides if text.startswith("model.")]
+    plain = [text for text in overrides if text not in of_model]
+    config = load_config(config_path, plain)
+    if not config.checkpoint:
         raise StvideoError("checkpoint= is missing: a run folder, a .safetensors file or an official TimeSformer file")
-    path = resolve_checkpoint(given.checkpoint)
-    folder = path.resolve().parent
-    if (folder / CHECKSUMS).exists():
-        problem = check_checkpoint(folder)
-        if problem:
-            raise StvideoError(f"{folder}: damaged checkpoint: {problem}; evaluate another one of the run")
-    saved = read_checkpoint(path).metadata
-    own = saved.get("config")
-    if needs_data and config_path is None and own is None and not given.data.val:
+    checkpoint = read_checkpoint(config.checkpoint)
+    path, own = Path(checkpoint.path), checkpoint.metadata.get("config")
+    if config_path is None and own is not None:
+        config = load_config(None, plain, base=own)
+    elif config_path is None and needs_data and not config.data.val:
         raise StvideoError(f"{path}: the file does not say which videos it was trained on; give data.root and data.val")
-
-    changes: dict[str, Any] = {}
-    model_overrides = [text for text in overrides if text.startswith("model.")]
-    if model_overrides:
-        changes["reduction"] = _changed_reduction(saved, model_overrides)
-    changed = {text.split("=", 1)[0] for text in overrides}
-    for key in ("num_frames", "img_size"):
-        if f"data.{key}" in changed:
-            changes[key] = getattr(given.data, key)
-    model, metadata = load_model(path, **changes)
-
-    plain = [text for text in overrides if not text.startswith("model.")]
-    config = load_config(config_path, plain, base=own if config_path is None else None)
-    notes = [f"{path}: {metadata.get('model', {}).get('name')}, step {metadata.get('step', '?')}"]
-    for key, (value, current) in _preprocessing(path, metadata, config.data).difference(config.data).items():
-        if f"data.{key}" in changed:
+    data, changed = config.data, {text.split("=", 1)[0].removeprefix("data.") for text in plain}
+    changes: dict[str, Any] = {key: getattr(data, key) for key in ("num_frames", "img_size") if key in changed}
+    if of_model:
+        changes["reduction"] = _changed_reduction(checkpoint, of_model)
+    model, _ = rebuild(checkpoint, **changes)
+    notes = [f"{path}: {model.spec['name']}, step {model.metadata.get('step', '?')}"]
+    saved = saved_preprocessing(checkpoint.path, model)
+    if saved is None and config_path is None:
+        data.num_frames = data.num_frames if "num_frames" in changed else model.num_frames
+        data.img_size = data.img_size if "img_size" in changed else model.img_size[0]
+        logger.warning(
+            f"{path}: the file does not say how its input was prepared; using mean {data.mean}, std {data.std}, "
+            f"sampling {data.sampling}, stride {data.stride}"
+        )
+    for key, (value, current) in saved.difference(data).items() if saved else ():
+        if key in changed:
             logger.warning(f"data.{key}={current} overrides the checkpoint's {value}; its accuracy was not measured so")
-        else:
-            setattr(config.data, key, value)
-            if config_path is not None:
-                notes.append(f"data.{key}={value} as in the checkpoint, not {current} as in {config_path}")
-    return Restored(model, config, metadata, path, notes)
-
-
-def _preprocessing(path: Path, metadata: dict[str, Any], data: DataConfig) -> Preprocessing:
-    """Read how clips become the model's input; ``data`` where the file does not say; raises `StvideoError`."""
-    if "preprocess" not in metadata:
-        return Preprocessing.from_config(data)
-    try:
-        return Preprocessing.from_dict(metadata["preprocess"])
-    except StvideoError as error:
-        raise StvideoError(f"{path}: the file's description of its preprocessing is wrong: {error}") from None
+            continue
+        setattr(data, key, value)
+        if config_path is not None:
+            notes.append(f"data.{key}={value} as in the checkpoint, not {current} as in {config_path}")
+    model.preprocessing = Preprocessing.from_config(data)
+    return Restored(model, config, path, notes)
 
 
 def run_folder_of(checkpoint: Path) -> Path | None:
@@ -126,11 +122,11 @@ def run_folder_of(checkpoint: Path) -> Path | None:
     return None
 
 
-def _changed_reduction(metadata: dict[str, Any], overrides: list[str]) -> dict[str, Any] | None:
+def _changed_reduction(checkpoint: Checkpoint, overrides: list[str]) -> dict[str, Any] | None:
     """The checkpoint's reduction with ``model.reduction...=`` of the command line over it."""
     for text in overrides:
         key = text.split("=", 1)[0]
         if key.split(".")[1] != "reduction":
             raise StvideoError(f"{key}: the model comes from the checkpoint; only model.reduction can be changed")
-    reduction = metadata.get("model", {}).get("reduction") or None
+    reduction = checkpoint.metadata.get("model", {}).get("reduction") or None
     return load_config(overrides=overrides, base={"model": {"reduction": reduction}}).model.reduction

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor
 from stvideo.core.errors import StvideoError
 from stvideo.data.clips.preprocessing import Preprocessing
 from stvideo.models.registry import ModelEntry, list_models, model_entry
+from stvideo.weights.layouts import find_layout
 from stvideo.weights.reading import Checkpoint
 
 SOMETHING_SOMETHING_CLASSES = 174
@@ -19,101 +19,73 @@ IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
 def describe_upstream(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Metadata for a file that has none of ours.
+    """Make the metadata of a file that has none of ours.
 
-    A TimeSformer is read off its shapes; any other is the named model whose weights have these names and shapes.
+    The layout of its names says which named models it may be for; of several, the one with just these names and shapes.
 
     Raises:
         StvideoError: no named model fits.
     """
     state = checkpoint.state
-    if "time_embed" in state or any(".temporal_attn." in name for name in state):
-        if "head.weight" not in state:
-            raise StvideoError(
-                f"{checkpoint.path}: it has no classification head, so it names no classes; train one from it with "
-                "init=PATH"
-            )
-        name, arguments = "timesformer_base_patch16_224", timesformer_arguments(state)
-    else:
-        name, arguments = _matching_model(checkpoint)
-    preprocess = published_preprocessing(name, arguments)
-    classes = [f"class {i}" for i in range(arguments["num_classes"])]
-    return {"model": {"name": name, "arguments": arguments}, "preprocess": preprocess.to_dict(), "classes": classes}
+    layout = find_layout(state)
+    if layout is not None and "head.weight" not in state:
+        raise StvideoError(
+            f"{checkpoint.path}: it has no classification head, so it names no classes; train one from it with "
+            "init=PATH"
+        )
+    names: list[str] = []
+    if layout is not None:
+        try:
+            arguments = {"num_classes": state["head.weight"].shape[0], **layout.arguments(state)}
+        except (KeyError, IndexError, ValueError) as error:
+            raise StvideoError(f"{checkpoint.path}: a damaged file: its weights lack {error}") from None
+        names = [n for n in list_models() if re.search(layout.MODELS, n) and model_entry(n).reduction is None]
+    if len(names) > 1:
+        names = [name for name in names if _fits(model_entry(name), arguments, state)]
+    if not names:
+        raise StvideoError(
+            f"{checkpoint.path}: cannot tell which model it is for; build one with "
+            "stvideo.create_model(NAME, checkpoint=PATH)"
+        )
+    return {
+        "model": {"name": names[0], "arguments": arguments},
+        "preprocess": published_preprocessing(names[0], **arguments).to_dict(),
+        "classes": [f"class {i}" for i in range(arguments["num_classes"])],
+    }
 
 
-def timesformer_arguments(state: dict[str, Tensor]) -> dict[str, Any]:
-    """Constructor arguments of a TimeSformer whose weights have these shapes; heads are 64 wide, as published."""
-    dim, patch = state["cls_token"].shape[-1], state["patch_embed.proj.weight"].shape[-1]
-    blocks = [int(match[1]) for name in state if (match := re.match(r"blocks\.(\d+)\.", name))]
-    return dict(
-        num_classes=state["head.weight"].shape[0],
-        num_frames=state["time_embed"].shape[1],
-        img_size=patch * math.isqrt(state["pos_embed"].shape[1] - 1),
-        patch_size=patch,
-        embed_dim=dim,
-        depth=1 + max(blocks),
-        num_heads=max(1, dim // 64),
-        attention="divided" if any(".temporal_attn." in name for name in state) else "joint",
-    )
+def published_preprocessing(
+    name: str, num_classes: int, num_frames: int = 1, img_size: int | tuple[int, int] = 224, **others: Any
+) -> Preprocessing:
+    """How the released weights of a family saw their input: TimeSformer, Video Swin, image models on ImageNet.
 
-
-def published_preprocessing(name: str, arguments: dict[str, Any]) -> Preprocessing:
-    """How the released weights of a family saw their input (TimeSformer, Video Swin, image models on ImageNet)."""
-    size = arguments.get("img_size", 224)
-    common = dict(sampling="stride", color_order="rgb", target_fps=30.0, img_size=size, test_short_side=None)
+    Args:
+        name: of the model.
+        num_classes, num_frames, img_size: its arguments.
+        others: further arguments, which change nothing.
+    """
+    found: dict[str, Any] = dict(mean=IMAGENET_MEAN, std=IMAGENET_STD, img_size=img_size)
     if "timesformer" in name:
-        something = arguments["num_classes"] == SOMETHING_SOMETHING_CLASSES
-        common |= dict(mean=[0.45] * 3, std=[0.225] * 3, num_frames=arguments["num_frames"], stride=32)
-        # Something-Something was read with OpenCV and its channels never put in order.
-        common |= dict(color_order="bgr", sampling="segment") if something else {}
+        found |= dict(mean=[0.45] * 3, std=[0.225] * 3, num_frames=num_frames, stride=32)
+        if num_classes == SOMETHING_SOMETHING_CLASSES:  # read with OpenCV, its channels never put in order
+            found |= dict(color_order="bgr", sampling="segment")
+    elif "video_swin" in name:
+        found |= dict(num_frames=32, stride=2, test_short_side=256)
     else:
-        common |= dict(mean=IMAGENET_MEAN, std=IMAGENET_STD)
-        if "video_swin" in name:
-            common |= dict(num_frames=32, stride=2, test_short_side=256)
-        else:
-            short_side = int(256 / 224 * size) if isinstance(size, int) else None
-            common |= dict(num_frames=1, stride=1, test_short_side=short_side)
-    return Preprocessing.from_dict(common)
+        side = img_size if isinstance(img_size, int) else min(img_size)
+        found |= dict(num_frames=1, stride=1, test_short_side=int(256 / 224 * side))
+    return Preprocessing.from_dict(found)
 
 
-def _matching_model(checkpoint: Checkpoint) -> tuple[str, dict[str, Any]]:
-    head = next((checkpoint.state[key] for key in ("head.weight", "head.fc.weight") if key in checkpoint.state), None)
-    if head is not None:
-        hierarchical = any(name.startswith(("layers.", "features.")) for name in checkpoint.state)
-        for name in list_models():
-            entry = model_entry(name)
-            if entry.reduction is not None or ("swin" in name) != hierarchical:
-                continue  # the dense model has the same weights; ViTs have blocks, Swins layers of them
-            arguments = _fitting_arguments(entry, checkpoint.state, head.shape[0])
-            if arguments is not None:
-                return name, arguments
-    raise StvideoError(
-        f"{checkpoint.path}: cannot tell which model it is for; build one with "
-        "stvideo.create_model(NAME, checkpoint=PATH)"
-    )
-
-
-def _fitting_arguments(entry: ModelEntry, state: dict[str, Tensor], num_classes: int) -> dict[str, Any] | None:
-    """Arguments with which the entry's weights have just these names and shapes, or None."""
-    arguments: dict[str, Any] = dict(num_classes=num_classes)
-    patch = state.get("patch_embed.proj.weight")
-    if "pos_embed" in state and patch is not None:
-        prefix = 1 if "cls_token" in state else 0
-        side = math.isqrt(state["pos_embed"].shape[1] - prefix)
-        size = side * (2 if "aux_head.weight" in state else 1) * patch.shape[-1]  # LV-ViT's patches are of features
-        if size != 224:
-            arguments["img_size"] = size
+def _fits(entry: ModelEntry, arguments: dict[str, Any], state: dict[str, Tensor]) -> bool:
+    """Whether the entry's weights have just these names and shapes; counters of batches are left aside."""
     try:
         with torch.device("meta"):
             model = entry.constructor(**{**entry.arguments, **arguments})
     except TypeError:
-        return None
-    convert = getattr(model, "convert_state", dict)
-    given = {name: tuple(value.shape) for name, value in convert(state).items()}
-    own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    counters = {name for name in given if name.endswith("num_batches_tracked")}
-    if {name: shape for name, shape in given.items() if name not in counters} != {
-        name: shape for name, shape in own.items() if not name.endswith("num_batches_tracked")
-    }:
-        return None
-    return arguments
+        return False
+    given, own = (
+        {name: tuple(value.shape) for name, value in weights.items() if not name.endswith("num_batches_tracked")}
+        for weights in (state, model.state_dict())
+    )
+    return given == own

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-import stvideo
 from stvideo.benchmarks.candidates import dense_counterpart, parse_candidates
+from stvideo.weights.saving import save_model
 
 
 def test_candidates():
@@ -34,7 +34,7 @@ def test_a_configuration_and_a_checkpoint_are_candidates(tmp_path):
     assert model.reductions["evit"].keep_rates == (0.7,) * 3
     assert not model.reductions["evit"].fuse
     assert model.num_classes == 5
-    stvideo.weights.reading.save_model(tmp_path / "my model.safetensors", model, {})
+    save_model(tmp_path / "my model.safetensors", model, {})
     (saved,) = parse_candidates([str(tmp_path / "my model.safetensors")])
     again = saved.build({})
     assert torch.equal(again.head.weight, model.head.weight)

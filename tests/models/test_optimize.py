@@ -5,7 +5,7 @@ import torch
 
 import stvideo
 from stvideo.models import optimize as inference
-from stvideo.weights.reading import save_model
+from stvideo.weights.saving import save_model
 from tests.reduction.hosts import CLIP, KINDS, host
 from tests.reduction.test_every_combination import METHODS, reduced
 

@@ -7,7 +7,7 @@ import stvideo
 from stvideo import StvideoError
 from stvideo.reduction.apply import reduction_options
 from stvideo.reduction.budget import draw_budgets, limit_budgets, set_budget, training_budgets
-from stvideo.weights.reading import save_model
+from stvideo.weights.saving import save_model
 from tests.reduction.hosts import CLIP, host
 
 GRIDS = [[4, 2, 2], [2, 2, 2], [4, 1, 1], [4, 3, 4]]
@@ -54,7 +54,7 @@ def test_one_set_of_weights_serves_every_grid(method, layers, attention, tmp_pat
         assert now.isfinite().all()
         assert torch.equal(now, largest) == (grid == [4, 3, 4])
         save_model(tmp_path / "one.safetensors", model, {})
-        loaded, _ = stvideo.load_model(tmp_path / "one.safetensors")
+        loaded = stvideo.load_model(tmp_path / "one.safetensors")
         assert torch.equal(logits(loaded.eval()), now)
     set_budget(model, {method: dict(num_semantic_tokens=9)})
     assert logits(model).isfinite().all()
@@ -66,7 +66,7 @@ def test_a_model_of_one_grid_takes_others_and_comes_back(tmp_path):
     set_budget(model, {"stgm": dict(grid=[2, 2, 2])})
     assert not torch.equal(logits(model), before)
     save_model(tmp_path / "one.safetensors", model, {})
-    loaded, _ = stvideo.load_model(tmp_path / "one.safetensors")
+    loaded = stvideo.load_model(tmp_path / "one.safetensors")
     assert torch.equal(logits(loaded.eval()), logits(model))
     assert torch.equal(logits(set_budget(model, {"stgm": dict(grid=[None, 3, 3])})), before)
 
@@ -188,7 +188,7 @@ def test_the_range_is_what_an_evaluation_sweeps(tmp_path):
         {"evit": dict(layers=[0], keep_rate=0.5, keep_rate_range=[0.4, 1.0]), "stgm": dict(layers=(1, 2), grids=GRIDS)},
     )
     save_model(tmp_path / "one.safetensors", model, {})
-    loaded, _ = stvideo.load_model(tmp_path / "one.safetensors")
+    loaded = stvideo.load_model(tmp_path / "one.safetensors")
     budgets = training_budgets(loaded, count=4)
     assert len(budgets) == 4 * len(GRIDS)
     assert {budget["evit"]["keep_rate"] for budget in budgets} == {0.4, 0.6, 0.8, 1.0}

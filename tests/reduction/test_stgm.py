@@ -12,7 +12,8 @@ from stvideo import StvideoError
 from stvideo.core.tokens import Tokens
 from stvideo.core.trace import TokenTrace
 from stvideo.reduction.windows import adaptive_bins, slot_frames, space_membership, window_pool
-from stvideo.weights.reading import load_checkpoint, save_model
+from stvideo.weights.loading import load_checkpoint
+from stvideo.weights.saving import save_model
 from tests.reduction.hosts import CLIP, host
 from tests.textbook import stgm_divided
 

@@ -75,7 +75,9 @@ def test_one_checkpoint_serves_every_budget_and_a_resumed_run_draws_the_same(dat
     assert all(0.25 <= rate <= 1.0 for rate in rates)
     assert len({record["stgm/tokens_per_slot"] for record in records[0]}) > 1
 
-    model, metadata = stvideo.load_model(tmp_path / "whole")
+    model = stvideo.load_model(tmp_path / "whole")
+
+    metadata = model.metadata
     assert metadata["model"]["reduction"]["evit"]["keep_rate_range"] == [0.25, 1.0]
     clip = torch.randn(1, 3, 4, 32, 32)
     budgets = training_budgets(model, count=4)

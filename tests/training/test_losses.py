@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+import stvideo
 from stvideo.core.errors import StvideoError
+from stvideo.data.clips.preprocessing import Preprocessing
 from stvideo.settings.config import Config
 from stvideo.training.distill import TrainingLoss, check_teacher
 from stvideo.training.ema import WeightAverage
@@ -55,12 +57,16 @@ def test_label_smoothing_equals_soft_labels():
 def test_a_teacher_with_other_preprocessing_or_classes_is_refused():
     config = Config()
     config.train.teacher = "runs/teacher"
-    right = {"classes": ["a", "b"], "preprocess": {"num_frames": 8, "mean": [0.45, 0.45, 0.45]}}
-    check_teacher(right, config, ["a", "b"])
+    teacher = stvideo.create_model("timesformer_tiny_patch16_224", num_classes=2)
+    teacher.classes = ["a", "b"]
+    check_teacher(teacher, config, ["a", "b"])
+    teacher.preprocessing = Preprocessing.from_dict({"num_frames": 8, "stride": 3, "test_short_side": 256})
+    check_teacher(teacher, config, ["a", "b"])
     with pytest.raises(StvideoError, match="classes"):
-        check_teacher(right, config, ["b", "a"])
+        check_teacher(teacher, config, ["b", "a"])
+    teacher.preprocessing = Preprocessing.from_dict({"num_frames": 16})
     with pytest.raises(StvideoError, match=r"data\.num_frames=16, this run has 8"):
-        check_teacher({**right, "preprocess": {"num_frames": 16}}, config, ["a", "b"])
+        check_teacher(teacher, config, ["a", "b"])
 
 
 def test_moving_average_follows_its_formula():

@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 import stvideo
 from stvideo import StvideoError
 from stvideo.weights import export
-from stvideo.weights.export import OnnxSession, check_onnx, export_onnx, export_program, onnx_files
+from stvideo.weights.export import OnnxSession, check_onnx, export_onnx, export_program
 from tests.export_cases import CASES, EVERY_METHOD, cases
 from tests.reduction.hosts import host
 
@@ -102,14 +102,17 @@ def test_the_file_says_what_it_is_and_is_one_file(tmp_path):
     assert (given.name, given.shape) == ("logits", ["batch", 7])
 
 
-def test_weights_too_large_for_one_file_stand_beside_it(tmp_path, monkeypatch):
+def test_weights_too_large_for_one_file_go_into_one_beside_it(tmp_path, monkeypatch):
     monkeypatch.setattr(export, "LARGEST_FILE", 1000)
     model = one_block()
-    with onnx_files(model, tmp_path / "model.onnx") as files:
-        assert [file.name for file in files] == ["model.onnx", "model.onnx.data"]
-        assert check_onnx(model, OnnxSession(files[0])) <= 1e-4
+
+    def check(file):
+        assert sorted(path.name for path in file.parent.iterdir()) == ["model.onnx", "model.onnx.data"]
+        assert check_onnx(model, OnnxSession(file)) <= 1e-4
         assert not (tmp_path / "model.onnx").exists()
-    assert files == sorted(tmp_path.iterdir())
+
+    files = export_onnx(model, tmp_path / "model.onnx", check=check)
+    assert files == sorted(tmp_path.iterdir()) == [tmp_path / "model.onnx", tmp_path / "model.onnx.data"]
     (tmp_path / "moved").mkdir()  # both find each other by name, wherever they lie
     for file in files:
         file.rename(tmp_path / "moved" / file.name)
@@ -119,14 +122,15 @@ def test_weights_too_large_for_one_file_stand_beside_it(tmp_path, monkeypatch):
 def test_other_logits_are_refused_and_nothing_is_left(tmp_path):
     model = one_block()
     (tmp_path / "model.onnx").write_text("an older one")
-    with (
-        pytest.raises(StvideoError, match=r"random clips are .* away from torch's"),
-        onnx_files(model, tmp_path / "model.onnx") as files,
-    ):
-        session = OnnxSession(files[0])
+
+    def check(file):
+        session = OnnxSession(file)
         with torch.no_grad():
             model.head.bias[3] += 1e-3
         check_onnx(model, session)
+
+    with pytest.raises(StvideoError, match=r"random clips are .* away from torch's"):
+        export_onnx(model, tmp_path / "model.onnx", check=check)
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
     assert (tmp_path / "model.onnx").read_text() == "an older one"
 

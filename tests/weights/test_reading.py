@@ -11,7 +11,9 @@ from safetensors.torch import save_file
 
 import stvideo
 from stvideo import StvideoError, load_checkpoint, load_model
-from stvideo.weights.reading import initialize, read_checkpoint, resolve_checkpoint, save_model
+from stvideo.weights.loading import initialize
+from stvideo.weights.reading import read_checkpoint, resolve_checkpoint
+from stvideo.weights.saving import save_model
 from tests.reduction.hosts import CLIP, host
 
 SIZES = dict(embed_dim=32, depth=4, num_heads=4, patch_size=8, img_size=32, num_frames=4)
@@ -52,18 +54,20 @@ def test_every_wrapping_is_seen_through(tmp_path, wrap):
 def test_our_own_format_rebuilds_the_model(tmp_path):
     reduction = {"evit": dict(keep_rate=[0.5, 0.75], layers=[0, 1]), "stgm": dict(layers=(2, 3), grid=(None, 2, 2))}
     source = host("divided", reduction)
-    save_model(tmp_path / "model.safetensors", source, {"classes": ["a", "b"], "preprocess": {"img_size": 32}})
+    save_model(tmp_path / "model.safetensors", source, {"classes": list("abcdefg"), "preprocess": {"img_size": 32}})
     assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
-    model, metadata = load_model(tmp_path)
+    model = load_model(tmp_path)
+    metadata = model.metadata
     clip = torch.randn(CLIP)
     with torch.no_grad():
         assert torch.equal(model.eval()(clip), source(clip))
-    assert metadata["classes"] == ["a", "b"]
+    assert model.classes == metadata["classes"] == list("abcdefg")
+    assert model.preprocessing.to_dict() == {**model.preprocessing.to_dict(), "img_size": 32, "num_frames": 4}
     assert list(model.reductions) == ["evit", "stgm"]
 
-    dense, _ = load_model(tmp_path, reduction={})
+    dense = load_model(tmp_path, reduction={})
     assert not dense.reductions
-    cheaper, _ = load_model(tmp_path, reduction={"evit": dict(keep_rate=0.3, layers=(1,))})
+    cheaper = load_model(tmp_path, reduction={"evit": dict(keep_rate=0.3, layers=(1,))})
     assert list(cheaper.reductions) == ["evit"]
     save_model(tmp_path / "again.safetensors", model, metadata)
     assert read_checkpoint(tmp_path / "again.safetensors").metadata["model"] == metadata["model"]
@@ -72,7 +76,8 @@ def test_our_own_format_rebuilds_the_model(tmp_path):
 def test_a_variant_is_saved_as_its_dense_model_with_a_reduction(tmp_path):
     model = stvideo.create_model("evit_timesformer_tiny_patch16_224", keep_rate=0.5, num_classes=3)
     save_model(tmp_path / "m.safetensors", model, {})
-    again, metadata = load_model(tmp_path / "m.safetensors")
+    again = load_model(tmp_path / "m.safetensors")
+    metadata = again.metadata
     assert metadata["model"]["name"] == "timesformer_tiny_patch16_224"
     assert again.reductions["evit"].keep_rates == (0.5, 0.5, 0.5)
 
@@ -82,7 +87,8 @@ def test_an_official_file_is_a_model_by_itself(tmp_path):
         "timesformer_base_patch16_224", embed_dim=128, depth=2, num_heads=2, num_classes=174, num_frames=8, img_size=64
     ).eval()
     torch.save({"model_state": {f"model.{k}": v for k, v in source.state_dict().items()}}, tmp_path / "ssv2.pyth")
-    model, metadata = load_model(tmp_path / "ssv2.pyth")
+    model = load_model(tmp_path / "ssv2.pyth")
+    metadata = model.metadata
     clip = torch.randn(1, 3, 8, 64, 64)
     with torch.no_grad():
         assert torch.equal(model.eval()(clip), source(clip))

@@ -50,6 +50,8 @@ class Preprocessing:
         for key in self.names():
             if isinstance(getattr(self, key), list):  # as JSON and YAML have it
                 object.__setattr__(self, key, tuple(getattr(self, key)))
+        if isinstance(self.img_size, tuple) and len(set(self.img_size)) == 1:
+            object.__setattr__(self, "img_size", self.img_size[0])
         for key in ("mean", "std"):
             value = getattr(self, key)
             if not isinstance(value, tuple) or len(value) != 3:

@@ -22,7 +22,6 @@ from stvideo.core.trace import TokenTrace
 from stvideo.models.arguments import check_choice, check_img_size, take_indices
 from stvideo.models.base import Backbone
 from stvideo.models.registry import ModelEntry, register_model
-from stvideo.models.swin.keys import convert_swin_state
 from stvideo.models.swin.layers import PatchMerging, PatchStem, Size3, SwinBlock, WindowAttention, size3
 from stvideo.models.swin.semantic import GenerateBlock, RecoverBlock, RefineBlock
 
@@ -213,10 +212,6 @@ class SwinTransformer(Backbone):
             "stem": r"^patch_embed",
             "blocks": [*([(r"^layers\.(\d+)", None)] if coarse else blocks), (r"^norm", (99999,))],
         }
-
-    def convert_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Weights of any known file in this model's parameter names."""
-        return convert_swin_state(state)
 
     # The way through.
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from stvideo.core.errors import StvideoError
 from stvideo.models.arguments import check_choice
 from stvideo.models.registry import ModelEntry, register_model
-from stvideo.models.swin.keys import merging_to_projection, split_projection
+from stvideo.models.swin.dense_start import merging_to_projection, split_projection
 from stvideo.models.swin.layers import ConvStem, PatchMerging
 from stvideo.models.swin.model import SIZES, TRACED_STAGE, VIDEO, SwinTransformer
 from stvideo.models.swin.semantic import (
@@ -143,9 +143,8 @@ class SemanticSwin(SparseSwin):
         """Create the way to the next stage; semantic tokens keep their number."""
         return PatchMerging(self.dims[stage], side=2 if stage < TRACED_STAGE else 1)
 
-    def convert_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Weights of any known file in this model's names; a dense file starts the layers on semantic tokens too."""
-        state = super().convert_state(state)
+    def prepare_dense_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Start the layers on semantic tokens from those of a dense Swin."""
         for name, module in self.named_modules():
             if isinstance(module, SemanticBlock):
                 state = split_projection(state, f"{name}.attn")

@@ -9,8 +9,8 @@ import torchvision
 
 import stvideo
 from stvideo import StvideoError
-from stvideo.models.swin.keys import convert_swin_state
 from stvideo.models.swin.layers import SwinBlock
+from stvideo.weights.layouts import convert_layout
 from tests.models.swin_small import TINY, gradients, shake, small
 from tests.models.swin_textbook import swin_block
 
@@ -72,7 +72,7 @@ def test_official_files_load_and_carry_tables_that_do_not_matter(tmp_path):
 
 def test_conversion_leaves_our_names_alone():
     state = stvideo.create_model(NAME, **TINY).state_dict()
-    assert list(convert_swin_state(state)) == list(state)
+    assert list(convert_layout(state)) == list(state)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import torchvision
 
 import stvideo
 from stvideo import StvideoError
-from stvideo.models.swin.keys import merging_to_projection
+from stvideo.models.swin.dense_start import merging_to_projection
 from stvideo.models.swin.layers import PatchMerging
 from tests.models.swin_small import gradients, shake, small
 
