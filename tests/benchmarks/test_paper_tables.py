@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -132,3 +133,15 @@ def test_rows_are_chosen_by_name():
     assert len(choose_tables("all")) == len(TABLES)
     with pytest.raises(StvideoError, match=r"rows=evti: no such table \(did you mean 'evit'\?\); there are: all, deit"):
         choose_tables("evti")
+
+
+def test_a_measured_speedup_stands_beside_the_published_one(tmp_path):
+    arguments = ["paper-tables", "rows=deit", "measure=true", "rounds=1", "batch_size=1", f"output={tmp_path}"]
+    table = next(table for table in load_tables() if table.key == "deit")
+    fewer = replace(table, rows=[row for row in table.rows if "tiny" in (row.model or "")][:2])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stvideo.benchmarks.paper_tables.load_tables", lambda: [fewer])
+        assert main(arguments) == 0
+    rows = json.loads((tmp_path / "paper-tables.json").read_text())["sections"][0]["rows"]
+    measured = [row["measured_speedup"] for row in rows if row["measured_speedup"]]
+    assert measured and all(value["low"] <= value["median"] <= value["high"] for value in measured)
