@@ -13,7 +13,8 @@ from pathlib import Path
 from stvideo.core.errors import StvideoError
 from stvideo.core.messages import logger, print_line
 from stvideo.core.out_of_memory import explained
-from stvideo.data.video.formats import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from stvideo.data.lists.disk import video_files
+from stvideo.data.video.formats import IMAGE_SUFFIXES
 from stvideo.runtime.run_folder import prepare_output
 from stvideo.settings.config import Config
 from stvideo.settings.memory_advice import for_single_videos
@@ -58,10 +59,8 @@ def _videos_of(argument: str) -> list[Path]:
 
 
 def _videos_in(folder: Path) -> list[Path]:
-    """Video files anywhere in a folder, or its images if there are none; names that start with a dot are skipped."""
-    files = sorted(p for p in folder.rglob("*") if not p.name.startswith(".") and p.is_file())
-    videos = [p for p in files if p.suffix.lower() in VIDEO_SUFFIXES]
-    return videos or [p for p in files if p.suffix.lower() in IMAGE_SUFFIXES]
+    """Video files anywhere in a folder, or its images if there are none."""
+    return [folder / name for name in list(video_files(folder)) or video_files(folder, IMAGE_SUFFIXES)]
 
 
 def for_each(videos: Sequence[Path], work: Callable[[Path], None], done: str, config: Config) -> int:

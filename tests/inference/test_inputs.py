@@ -30,7 +30,7 @@ def names(paths: list[Path]) -> list[str]:
 
 def test_files_folders_patterns_and_lists(tree):
     assert names(collect_videos(["a.mp4", "notes.txt", "missing.mp4"], "x")) == ["a.mp4", "notes.txt", "missing.mp4"]
-    assert names(collect_videos(["."], "x")) == ["a.mp4", "b.WEBM", "deep/c.mkv", "odd[1].mp4"]
+    assert names(collect_videos(["."], "x")) == ["a.mp4", "b.WEBM", "odd[1].mp4", "deep/c.mkv"]
     assert names(collect_videos(["*.mp4"], "x")) == ["a.mp4", "odd[1].mp4"]
     assert names(collect_videos(["**/*.mkv", "d*"], "x")) == ["deep/c.mkv"]
     assert names(collect_videos(["odd[1].mp4"], "x")) == ["odd[1].mp4"]
