@@ -201,3 +201,14 @@ def test_audio_without_pictures_is_one_line(tmp_path, model):
         sound.writeframes(b"\x00\x01" * 4000)
     with pytest.raises(StvideoError, match=r"sound\.wav: unreadable video"):
         main([str(tmp_path / "sound.wav"), f"checkpoint={model}"])
+
+
+def test_no_training_code_is_imported(clips, model):
+    code = (
+        "import sys; from stvideo.predict import main; main(sys.argv[1:])\n"
+        "print([name for name in sys.modules if name.split('.')[0] in ('accelerate', 'timm', 'tensorboard')"
+        " or name.startswith(('stvideo.training', 'stvideo.evaluation', 'torch.distributed.fsdp'))])"
+    )
+    command = [sys.executable, "-c", code, str(clips / "one.mp4"), f"checkpoint={model}", "predict.views=1x1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == "[]", done

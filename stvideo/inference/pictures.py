@@ -42,7 +42,7 @@ def save_pictures(path: Path, predictor: Predictor, folder: Path, name: str) -> 
         if "png" in targets or "html" in targets:
             _save_clip(targets, video, predictor, indices, states, predictions)
         left_out = _save_overlay(targets["mp4"], video, predictor, layer) if "mp4" in targets else ""
-    best = f"{predictions[0][0]} {predictions[0][1]:.1%}" if predictions else predictor.name
+    best = f"{predictions[0][0]} {predictions[0][1]:.1%}" if predictions else predictor.model.spec["name"]
     shown = in_one_line(path)
     print(f"{shown}: {best} -> {', '.join(map(in_one_line, targets.values()))}", flush=True)
     if not any(row.reduces for row in states):
@@ -80,9 +80,8 @@ def _save_clip(
     first, last = int(indices[0]), int(indices[-1])
     span = f"frame {first}" if first == last else f"frames {first} to {last}"
     short = ", shorter than a clip: frames repeat" if predictor.repeats(info) else ""
-    subtitle = (
-        f"{info.width} x {info.height}, {info.fps:.4g} fps · {span} of {info.num_frames}{short} · {predictor.name}"
-    )
+    size, model = f"{info.width} x {info.height}, {info.fps:.4g} fps", predictor.model.spec["name"]
+    subtitle = f"{size} · {span} of {info.num_frames}{short} · {model}"
     labels = [f"frame {i} · {second:.2f} s" for i, second in zip(indices, seconds_at(video, indices), strict=True)]
     area = predictor.area(info)
     if "png" in targets:

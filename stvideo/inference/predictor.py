@@ -54,21 +54,16 @@ class Window:
 
 @dataclass
 class Predictor:
-    """A model with its classes and its preprocessing.
+    """A model made ready for single videos.
 
     Attributes:
-        model: in evaluation mode, on ``device``.
-        name: of the model, for people.
-        classes: names in the order of the outputs.
+        model: in evaluation mode, with its class names.
         config: every setting, the command line's over the checkpoint's.
-        device: where the model is.
+        reading, preprocessing: how a clip is read, from ``config.data``.
     """
 
     model: Backbone
-    name: str
-    classes: list[str]
     config: Config
-    device: torch.device
 
     def __post_init__(self) -> None:
         self.reading = ClipReading.from_config(self.config.data)
@@ -136,13 +131,13 @@ class Predictor:
     def prepare(self, frames: Tensor, crop: int = 0, num_crops: int = 1) -> Tensor:
         """Crop, scale and normalise frames (T, H, W, 3) uint8 of any size, in the model's colour order."""
         how = self.preprocessing
-        clip = TestTransform(how.square_size, num_crops, how.test_share)(frames, crop)[None].to(self.device)
-        return normalize(clip, how.mean, how.std)
+        clip = TestTransform(how.square_size, num_crops, how.test_share)(frames, crop)[None]
+        return normalize(clip.to(next(self.model.parameters()).device), how.mean, how.std)
 
     def score(self, video: Readable, views: str) -> NDArray[np.float32]:
         """Average class probabilities (K,) over the ``views`` (clips x crops) of a video, as an evaluation does."""
         num_clips, num_crops = parse_views(views)
-        total = np.zeros(len(self.classes), np.float64)
+        total = np.zeros(len(self.model.classes), np.float64)
         for clip in range(num_clips):
             indices = self.reading.indices(video, (None, None), clip, num_clips)
             frames = self.reading.test_frames(video, indices)
@@ -161,7 +156,7 @@ class Predictor:
     def top(self, probabilities: NDArray[np.float32], count: int) -> list[tuple[str, float]]:
         """Rank the ``count`` most probable classes with their probabilities, best first."""
         best = np.argsort(-probabilities, kind="stable")[: max(count, 0)]
-        return [(self.classes[i], float(probabilities[i])) for i in best]
+        return [(self.model.classes[i], float(probabilities[i])) for i in best]
 
     def area(self, info: VideoInfo) -> PatchArea:
         """Find where the patch grid lies on a frame of the video, in pixels."""
@@ -186,6 +181,5 @@ def load_predictor(overrides: list[str]) -> Predictor:
             raise StvideoError(f"{key}: has no effect here; of data, only {', '.join(CHANGEABLE_DATA)} can be changed")
     restored = restore(None, overrides, needs_data=False)
     check_config(restored.config)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = restored.model.eval().to(device)
-    return Predictor(model, model.spec["name"], model.classes, restored.config, device)
+    model = restored.model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    return Predictor(model, restored.config)

@@ -32,7 +32,7 @@ def save_timeline(path: Path, predictor: Predictor, folder: Path, name: str) -> 
         "video": str(path),
         "seconds": length,
         "fps": fps,
-        "model": predictor.name,
+        "model": predictor.model.spec["name"],
         "windows": [
             {
                 "start": round(start, 3),
@@ -45,7 +45,7 @@ def save_timeline(path: Path, predictor: Predictor, folder: Path, name: str) -> 
     }
     json_path, plot_path = folder / f"{name}_timeline.json", folder / f"{name}_timeline.png"
     write_atomically(json_path, json.dumps(summary, indent=1) + "\n")
-    plot_timeline(plot_path, path.name, starts, length, scores, predictor.classes, count)
+    plot_timeline(plot_path, path.name, starts, length, scores, predictor.model.classes, count)
     return [json_path, plot_path]
 
 

@@ -20,7 +20,7 @@ from tests.steered import preprocess, save_brightness_model, save_random_model
 
 
 def predictor(**data: object) -> Predictor:
-    return Predictor(torch.nn.Identity(), "x", [], Config(data=DataConfig(**data)), torch.device("cpu"))
+    return Predictor(torch.nn.Identity(), Config(data=DataConfig(**data)))
 
 
 @unhurried
@@ -78,7 +78,7 @@ def test_the_clip_is_the_one_that_evaluation_sees(tmp_path, sampling, color_orde
 
 def test_top_classes_in_order_and_never_more_than_there_are():
     reader = predictor()
-    reader.classes = ["a", "b", "c"]
+    reader.model.classes = ["a", "b", "c"]
     top = reader.top(np.array([0.2, 0.5, 0.3], np.float32), 5)
     assert [name for name, _ in top] == ["b", "c", "a"]
     assert reader.top(np.array([0.2, 0.5, 0.3], np.float32), 1) == [("b", pytest.approx(0.5))]
@@ -100,7 +100,7 @@ def test_a_file_without_preprocessing_says_so(tmp_path, capsys):
     model = stvideo.create_model("timesformer_tiny_patch16_224", num_classes=2, num_frames=4, img_size=32, patch_size=8)
     save_model(tmp_path / "m.safetensors", model, {})
     reader = load_predictor([f"checkpoint={tmp_path / 'm.safetensors'}"])
-    assert (reader.preprocessing.num_frames, reader.preprocessing.img_size, reader.classes) == (
+    assert (reader.preprocessing.num_frames, reader.preprocessing.img_size, reader.model.classes) == (
         4,
         32,
         ["class 0", "class 1"],
@@ -145,7 +145,7 @@ def test_an_official_file_brings_its_published_preprocessing(tmp_path):
     torch.save({"model_state": state}, tmp_path / "official.pyth")
     reader = load_predictor([f"checkpoint={tmp_path / 'official.pyth'}"])
     assert (reader.preprocessing.sampling, reader.preprocessing.color_order) == ("segment", "bgr")
-    assert (reader.preprocessing.num_frames, reader.preprocessing.img_size, len(reader.classes)) == (4, 32, 174)
+    assert (reader.preprocessing.num_frames, reader.preprocessing.img_size, len(reader.model.classes)) == (4, 32, 174)
     clip = torch.rand(1, 3, 4, 32, 32)
     with torch.inference_mode():
         assert torch.allclose(torch.from_numpy(reader.run(clip)[0]), model(clip).softmax(-1)[0], atol=1e-6)
