@@ -16,11 +16,14 @@ from stvideo.core.errors import StvideoError
 from stvideo.data.video.decode import probe
 from stvideo.drawing.geometry import PatchArea, fit
 from stvideo.drawing.sheet import CELL_HEIGHT, CELL_WIDTH
+from stvideo.reduction import base
 from stvideo.settings import cli
 from stvideo.visualize import main
 from stvideo.weights.saving import save_model
 from tests.browser import Browser
 from tests.painted_videos import center_crop, decode, painted_frames, patch_box, write_rotated_video, write_video
+from tests.reduction.hosts import host
+from tests.reduction.toy_methods import TOYS
 from tests.steered import CLASSES, preprocess, save_brightness_model, save_random_model
 
 VIDEOS = Path(__file__).parents[2] / "shared" / "videos"
@@ -119,9 +122,13 @@ def test_gaps_of_a_very_long_video_stay_unpainted(tmp_path, brightest, capsys):
     "reduction",
     [None, {"evit": dict(keep_rate=0.5, layers=(1, 2))}, {"stgm": dict(layers=(1, 2), grid=(2, 2, 2))},
      {"evit": dict(keep_rate=0.7, layers=(0,)), "stgm": dict(layers=(1, 2), grid=(None, 2, 2))},
-     {"random": dict(keep_rate=0.5, layers=(1,))}],
+     {"random": dict(keep_rate=0.5, layers=(1,))}, {"toy_norm": None}, {"toy_merge": None}],
 )  # fmt: skip
-def test_every_method_goes_through_the_same_picture_maker(tmp_path, capsys, reduction):
+def test_every_method_goes_through_the_same_picture_maker(tmp_path, capsys, monkeypatch, reduction):
+    for name in reduction or {}:
+        if name in TOYS:  # methods that are not of the package: a score, and a merging one
+            monkeypatch.setitem(base._REGISTRY, name, TOYS[name])
+            reduction = {name: TOYS[name].example(host("divided").reduction_host())}
     model = save_random_model(tmp_path / "model.safetensors", reduction)
     video = write_video(tmp_path / "clip.mp4", painted_frames(10, 64, 48, (4, 1, 1)), fps=30000 / 1001)
     assert main([str(video), f"checkpoint={model}", f"output={tmp_path / 'out'}", "top_k=2"]) == 0
