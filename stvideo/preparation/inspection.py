@@ -20,7 +20,7 @@ from stvideo.data.video.decord import decord_problem
 from stvideo.data.video.display import Display, Orientation
 from stvideo.data.video.formats import IMAGE_SUFFIXES
 from stvideo.data.video.images import StillImage
-from stvideo.data.video.packets import DAMAGE, PacketIndex, UnreadableVideo, index_packets, one_line, open_container
+from stvideo.data.video.packets import PacketIndex, UnreadableVideo, indexed
 from stvideo.data.video.pyav import frames_in_order
 from stvideo.preparation.jobs import Alive
 
@@ -117,9 +117,7 @@ def file_state(path: Path) -> tuple[int, int]:
 
 
 def _inspect_video(path: Path, row: VideoRow, by_decord: bool, alive: Alive) -> VideoRow:
-    container, stream = open_container(path)
-    with container:
-        index = index_packets(container, stream, path)
+    with indexed(path) as (container, stream, index):
         row = _describe(row, index, stream)
         listed = promised_frames(container, stream, index)
     clips = sampled_clips(index)
@@ -191,20 +189,16 @@ def _decode_all(path: Path, index: PacketIndex, wanted: set[int], alive: Alive) 
     pixels: dict[int, np.ndarray] = {}
     display = Display(index.pixel_size)
     orientation, problem, started = None, None, time.monotonic()
-    container, stream = open_container(path)
-    with container:
-        try:
-            for number, frame in frames_in_order(container, stream, index, alive):
-                orientation = orientation or display.orientation(frame)
-                if not 0 <= number < len(whole) or frame.is_corrupt:
-                    continue
-                whole[number] = True
-                if number in wanted:
-                    pixels[number] = _thinned(display.rgb(frame))
-        except av.error.EOFError:
-            pass
-        except DAMAGE as error:
-            problem = one_line(error)
+    try:
+        for number, frame in frames_in_order(path, index, alive):
+            orientation = orientation or display.orientation(frame)
+            if not 0 <= number < len(whole) or frame.is_corrupt:
+                continue
+            whole[number] = True
+            if number in wanted:
+                pixels[number] = _thinned(display.rgb(frame))
+    except UnreadableVideo as error:
+        problem = error.reason
     leading = len(whole) if whole.all() else int(np.argmin(whole))
     return _Decoded(leading, orientation or Orientation(False, 0), pixels, problem, time.monotonic() - started)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,10 +11,10 @@ from pathlib import Path
 from stvideo.core.errors import StvideoError
 from stvideo.data.lists.manifest import CsvRow
 from stvideo.preparation.inspection import file_state
-from stvideo.preparation.jobs import Failure, count_workers, run_jobs
+from stvideo.preparation.jobs import count_workers, run_jobs
 from stvideo.preparation.table import Table
-from stvideo.preparation.terminal import aligned, progress
-from stvideo.preparation.transcode import Encoding, Recipe, encoder_problem, transcode
+from stvideo.preparation.terminal import aligned
+from stvideo.preparation.transcode import Encoding, Recipe, Transcoded, encoder_problem, transcode
 
 FILE_NAME = "resized.csv"
 _SHOWN = 20  # failed files that are printed; the table has all
@@ -62,61 +61,55 @@ def resize(
         StvideoError: the output cannot be written or lies where the originals are, or there is no encoder.
     """
     keep_apart(root, output)
+
+    def is_done(row: ResizedRow) -> bool:
+        """Whether the same file was encoded in the same way under that name, or failed and need not be tried again."""
+        same = (row.bytes_before, row.modified) == file_state(root / row.path) and row.recipe == str(recipe)
+        if row.status == "failed":
+            return same and not retry
+        final = output / targets[row.path]
+        return same and row.target == targets[row.path] and file_state(final)[0] == row.bytes
+
     with Table(output / FILE_NAME, ResizedRow) as table:
-        todo = {
-            path: target
-            for path, target in targets.items()
-            if not _is_done(table.rows.get(path), root / path, output / target, recipe, retry)
-        }
-        known = [table.rows[path] for path in targets.keys() - todo.keys()]
-        if known:
-            print(f"{output}: {len(known):,} of {len(targets):,} videos are done already", file=sys.stderr)
-        if todo:
-            problem = encoder_problem()
-            if problem:
-                raise StvideoError(problem)
-            with progress(len(todo), "resize", sum(row.status == "failed" for row in known)) as step:
-                for failed in _encode(table, root, todo, output, recipe, count_workers(workers, len(todo)), timeout):
-                    step(failed)
-        table.finish(targets)
-        return [table.rows[path] for path in targets]
 
+        def is_ours(path: str) -> bool:
+            """Whether the file of its name, if there is one, was made from it earlier."""
+            row = table.rows.get(path)
+            return row is not None and row.target == targets[path] and row.bytes > 0
 
-def _encode(
-    table: Table[ResizedRow], root: Path, targets: dict[str, str], output: Path, recipe: Recipe, workers: int,
-    timeout: float,
-) -> Iterator[bool]:  # fmt: skip
-    """Encode all, add each to the table, and tell of each whether it failed."""
-    fresh: dict[str, ResizedRow] = {}  # what is known of a file before it is encoded
-    path_of: dict[str, str] = {}
-    for path, target in targets.items():
-        size, modified = file_state(root / path)
-        fresh[path] = ResizedRow(path, target, "failed", "", 0, 0, 0, size, 0, modified, str(recipe))
-        final = output / target
-        if (final.exists() or final.is_symlink()) and not _is_ours(table.rows.get(path), target):
-            reason = f"{final} is there already and was not made from it: delete it or name another output"
-            table.add(replace(fresh[path], reason=reason))
-            yield True
-        else:
-            path_of[str(_unfinished(final))] = path
-    jobs = (Encoding(str(root / path), unfinished, recipe) for unfinished, path in path_of.items())
-    for job, outcome in run_jobs(transcode, jobs, workers=workers, timeout=timeout):
-        path, unfinished = path_of[job.target], Path(job.target)
-        final = output / targets[path]
-        if isinstance(outcome, Failure):
-            unfinished.unlink(missing_ok=True)
-            if outcome.kind == "full":
-                raise StvideoError(f"{final}: cannot be written ({outcome.reason}); the same command goes on later")
-            if _is_ours(table.rows.get(path), targets[path]):
-                final.unlink(missing_ok=True)  # made from what the source was earlier
-            table.add(replace(fresh[path], reason=outcome.reason))
-        else:
-            # First the line, then the name: a file with a name and without a line is somebody else's.
-            new, status = outcome, "shortened" if outcome.note else "done"
-            row = replace(fresh[path], status=status, reason=new.note, frames=new.frames, bytes=new.bytes)
-            table.add(replace(row, width=new.width, height=new.height))
-            unfinished.replace(final)
-        yield isinstance(outcome, Failure)
+        def encode_all(paths: list[str]) -> Iterator[ResizedRow]:
+            fresh: dict[str, ResizedRow] = {}  # by the name of the unfinished file
+            for path in paths:
+                size, modified = file_state(root / path)
+                row = ResizedRow(path, targets[path], "failed", "", 0, 0, 0, size, 0, modified, str(recipe))
+                final = output / targets[path]
+                if (final.exists() or final.is_symlink()) and not is_ours(path):
+                    reason = f"{final} is there already and was not made from it: delete it or name another output"
+                    yield replace(row, reason=reason)
+                else:
+                    fresh[str(_unfinished(final))] = row
+            jobs = (Encoding(str(root / row.path), unfinished, recipe) for unfinished, row in fresh.items())
+            processes = count_workers(workers, len(fresh))
+            for job, new in run_jobs(transcode, jobs, workers=processes, timeout=timeout) if fresh else ():
+                row, unfinished, final = fresh[job.target], Path(job.target), output / fresh[job.target].target
+                if isinstance(new, Transcoded):
+                    # First the line, then the name: a file with a name and without a line is somebody else's.
+                    status = "shortened" if new.note else "done"
+                    row = replace(row, status=status, reason=new.note, frames=new.frames, bytes=new.bytes)
+                    yield replace(row, width=new.width, height=new.height)
+                    unfinished.replace(final)
+                    continue
+                unfinished.unlink(missing_ok=True)
+                if new.kind == "full":
+                    raise StvideoError(f"{final}: cannot be written ({new.reason}); the same command goes on later")
+                if is_ours(row.path):
+                    final.unlink(missing_ok=True)  # made from what the source was earlier
+                yield replace(row, reason=new.reason)
+
+        problem = encoder_problem()
+        if problem:
+            raise StvideoError(problem)
+        return table.complete("resize", list(targets), is_done, lambda row: row.status == "failed", encode_all)
 
 
 def target_names(paths: Sequence[str]) -> dict[str, str]:
@@ -156,20 +149,6 @@ def keep_apart(root: Path, output: Path) -> None:
             f"output={output} and the originals in {root} lie in one another: name a folder of its own, so that no "
             "original can be overwritten"
         )
-
-
-def _is_done(row: ResizedRow | None, source: Path, final: Path, recipe: Recipe, retry: bool) -> bool:
-    """Whether the same file was encoded in the same way under that name, or failed and need not be tried again."""
-    if row is None or (row.bytes_before, row.modified) != file_state(source) or row.recipe != str(recipe):
-        return False
-    if row.status == "failed":
-        return not retry
-    return final.as_posix().endswith(f"/{row.target}") and file_state(final)[0] == row.bytes
-
-
-def _is_ours(row: ResizedRow | None, target: str) -> bool:
-    """Whether the file called ``target``, if there is one, was made from that source earlier."""
-    return row is not None and row.target == target and row.bytes > 0
 
 
 def _unfinished(final: Path) -> Path:

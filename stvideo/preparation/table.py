@@ -10,7 +10,8 @@ import contextlib
 import csv
 import io
 import os
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Generic
@@ -18,6 +19,7 @@ from typing import Any, BinaryIO, Generic
 from stvideo.core.errors import StvideoError
 from stvideo.core.files import replacing
 from stvideo.data.lists.manifest import Row
+from stvideo.preparation.terminal import progress
 
 try:
     import fcntl
@@ -55,6 +57,30 @@ class Table(Generic[Row]):
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._file.close()
+
+    def complete(
+        self,
+        title: str,
+        names: Sequence[str],
+        is_known: Callable[[Row], bool],
+        is_bad: Callable[[Row], bool],
+        work: Callable[[list[str]], Iterable[Row]],
+    ) -> list[Row]:
+        """Show the progress of ``work(names)`` on those without a row that ``is_known``; returns a row for each name.
+
+        A row is written before ``work`` is asked for the next one. At last the file has one line per name, in order.
+        """
+        todo = [name for name in names if name not in self.rows or not is_known(self.rows[name])]
+        if len(todo) < len(names):
+            print(f"{self.path}: {len(names) - len(todo):,} of {len(names):,} are in it already", file=sys.stderr)
+        if todo:
+            known = set(names) - set(todo)
+            with progress(len(todo), title, sum(is_bad(self.rows[name]) for name in known)) as step:
+                for row in work(todo):
+                    self.add(row)
+                    step(is_bad(row))
+        self.finish(names)
+        return [self.rows[name] for name in names]
 
     def add(self, row: Row) -> None:
         """Write one more line; it is with the operating system when this returns."""

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,7 +17,7 @@ from av.video.reformatter import ColorRange
 
 from stvideo.core.errors import StvideoError
 from stvideo.data.video.display import Display, quarter_turns
-from stvideo.data.video.packets import DAMAGE, PacketIndex, UnreadableVideo, index_packets, one_line, open_container
+from stvideo.data.video.packets import PacketIndex, UnreadableVideo, indexed, one_line
 from stvideo.data.video.pyav import frames_in_order
 from stvideo.preparation.inspection import USABLE_SHARE, promised_frames, shortened
 from stvideo.preparation.jobs import Alive, Failure
@@ -99,81 +98,62 @@ def transcode(job: Encoding, alive: Alive) -> Transcoded | Failure:
 
 
 def _transcode(source: Path, target: Path, recipe: Recipe, alive: Alive) -> Transcoded:
-    container, stream = open_container(source)
-    with container:
-        index = index_packets(container, stream, source)
+    with indexed(source) as (container, stream, index):
         promised = promised_frames(container, stream, index)
-    container, stream = open_container(source)  # not every container can seek to its start
-    with container:
-        frames = _Frames(container, stream, index, alive)
-        width, height = _encode(frames, stream, index, target, recipe)
+        count, (width, height), problem = _encode(source, stream, index, target, recipe, alive)
     note = ""
-    if frames.count < promised:
-        note = shortened(frames.count, promised, frames.problem)
-        if frames.count < USABLE_SHARE * promised:
-            raise UnreadableVideo(source, note if frames.count else frames.problem or "no frame can be decoded")
-    _check_written(target, frames.count)
-    return Transcoded(frames.count, width, height, target.stat().st_size, note)
+    if count < promised:
+        note = shortened(count, promised, problem)
+        if count < USABLE_SHARE * promised:
+            raise UnreadableVideo(source, note if count else problem or "no frame can be decoded")
+    _check_written(target, count)
+    return Transcoded(count, width, height, target.stat().st_size, note)
 
 
-class _Frames:
-    """Iterate over the whole frames of a source up to the first damage; counts them."""
+def _encode(
+    path: Path, source: Any, index: PacketIndex, target: Path, recipe: Recipe, alive: Alive
+) -> tuple[int, tuple[int, int], str | None]:
+    """Encode the whole frames of ``path`` up to the first damage with their time stamps, the first at 0.
 
-    def __init__(self, container: Any, stream: Any, index: PacketIndex, alive: Alive) -> None:
-        self.count = 0
-        self.problem: str | None = None
-        self._frames = frames_in_order(container, stream, index, alive)
-
-    def __iter__(self) -> Iterator[Any]:
-        while True:
-            try:
-                number, frame = next(self._frames)
-            except (StopIteration, av.error.EOFError):
-                return
-            except DAMAGE as error:
-                self.problem = one_line(error)
-                return
-            if number < 0:
-                continue
-            if number != self.count or frame.is_corrupt:
-                return
-            self.count += 1
-            yield frame
-
-
-def _encode(frames: _Frames, source: Any, index: PacketIndex, target: Path, recipe: Recipe) -> tuple[int, int]:
-    """Encode ``frames`` with their time stamps, the first at 0; returns the size, (0, 0) if there are none."""
+    Returns how many there were, their new size, and what the damage is.
+    """
     rate = Fraction(index.fps).limit_denominator(1001)
     time_base = source.time_base if index.timed and source.time_base else 1 / rate
     ticks = index.pts - index.pts[0] if index.timed else np.arange(index.num_frames)
-    durations = _durations(ticks, float(1 / (rate * time_base)))
+    durations = iter(_durations(ticks, float(1 / (rate * time_base))).tolist())
     display = Display()
     stream: Any = None
-    width = height = written = 0
-
-    def write(packets: list[Any]) -> None:
-        nonlocal written
-        for packet in packets:  # in the order of the frames, for there are no B-frames
-            packet.duration = int(durations[written])
-            written += 1
-            container.mux(packet)
+    count, size, problem = 0, (0, 0), None
 
     with av.open(str(target), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-        for frame in frames:
-            turns = quarter_turns(frame)
-            if stream is None:
-                shown = (frame.width, frame.height) if turns % 2 == 0 else (frame.height, frame.width)
-                width, height = target_size(*shown, recipe.short_side)
-                stream = _add_stream(container, rate, time_base, (width, height), recipe)
-                _keep_colors(source.codec_context, stream.codec_context)
-            picture = _scaled_and_turned(display, frame, turns, (width, height))
-            picture.pict_type = av.video.frame.PictureType.NONE  # what the source's encoder chose
-            picture.time_base = time_base
-            picture.pts = int(ticks[frames.count - 1])
-            write(stream.encode(picture))
+
+        def write(packets: list[Any]) -> None:
+            for packet in packets:  # in the order of the frames, for there are no B-frames
+                packet.duration = next(durations)
+                container.mux(packet)
+
+        try:
+            for number, frame in frames_in_order(path, index, alive):
+                if number < 0:
+                    continue
+                if number != count or frame.is_corrupt:
+                    break
+                turns = quarter_turns(frame)
+                if stream is None:
+                    shown = display.orientation(frame).displayed((frame.width, frame.height))
+                    size = target_size(*shown, recipe.short_side)
+                    stream = _add_stream(container, rate, time_base, size, recipe)
+                    _keep_colors(source.codec_context, stream.codec_context)
+                picture = _scaled_and_turned(display, frame, turns, size)
+                picture.pict_type = av.video.frame.PictureType.NONE  # what the source's encoder chose
+                picture.time_base, picture.pts = time_base, int(ticks[count])
+                write(stream.encode(picture))
+                count += 1
+        except UnreadableVideo as error:
+            problem = error.reason
         if stream is not None:
             write(stream.encode(None))
-    return width, height
+    return count, size, problem
 
 
 def _durations(ticks: np.ndarray, per_frame: float) -> np.ndarray:
@@ -238,8 +218,7 @@ def _scaled_and_turned(display: Display, original: Any, turns: int, size: tuple[
 
 def _check_written(target: Path, frames: int) -> None:
     """Raises `UnreadableVideo` unless the file just written holds so many frames, in order, in closed groups."""
-    container, stream = open_container(target)
-    with container:
-        index = index_packets(container, stream, target)
+    with indexed(target) as (_, _, index):
+        pass
     if index.num_frames != frames or not index.timed or index.reordered or index.late_start:
         raise UnreadableVideo(target, f"what was written has {index.num_frames} frames instead of {frames}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from stvideo.data.lists.manifest import STATUSES, VideoRow
 from stvideo.preparation.inspection import Inspection, file_state, inspect, not_by_decord
 from stvideo.preparation.jobs import Failure, count_workers, run_jobs
 from stvideo.preparation.table import Table
-from stvideo.preparation.terminal import aligned, progress
+from stvideo.preparation.terminal import aligned
 
 _SHOWN = 12  # lines of a table; the manifest has everything
 _FAR_APART = 48  # frames from one key frame to the next above which resizing is advised
@@ -33,19 +32,28 @@ def verify(
     Raises:
         StvideoError: the manifest cannot be written or is another kind of file.
     """
+
+    def is_known(row: VideoRow) -> bool:
+        if retry and (row.status == "unusable" or row.decord in ("hangs", "crashes")):
+            return False
+        return (row.bytes, row.modified) == file_state(root / row.path)
+
+    def inspect_all(paths: list[str]) -> Iterator[VideoRow]:
+        processes = count_workers(workers, len(paths))
+        failed: dict[str, Failure] = {}
+        for job, outcome in run_jobs(
+            inspect, (Inspection(str(root), path) for path in paths), workers=processes, timeout=timeout
+        ):
+            if isinstance(outcome, Failure):
+                failed[job.path] = outcome
+            else:
+                yield outcome
+        again = (Inspection(str(root), path, by_decord=False) for path in failed)
+        for job, outcome in run_jobs(inspect, again, workers=processes, timeout=timeout) if failed else ():
+            yield settle(root, job.path, failed[job.path], outcome)
+
     with Table(output, VideoRow) as table:
-        todo = [path for path in paths if not _is_known(table.rows.get(path), root, path, retry)]
-        known = set(paths) - set(todo)
-        if known:
-            print(f"{output}: {len(known):,} of {len(paths):,} videos are in it already", file=sys.stderr)
-        if todo:
-            bad = sum(table.rows[path].status == "unusable" for path in known)
-            with progress(len(todo), "verify", bad) as step:
-                for row in _inspect_all(root, todo, count_workers(workers, len(todo)), timeout):
-                    table.add(row)
-                    step(row.status == "unusable")
-        table.finish(paths)
-        return [table.rows[path] for path in paths]
+        return table.complete("verify", paths, is_known, lambda row: row.status == "unusable", inspect_all)
 
 
 def settle(root: Path, path: str, first: Failure, second: VideoRow | Failure) -> VideoRow:
@@ -58,27 +66,6 @@ def settle(root: Path, path: str, first: Failure, second: VideoRow | Failure) ->
         return second
     verdict = {"timeout": "hangs", "crash": "crashes"}.get(first.kind, "fails")
     return not_by_decord(second, verdict, f"decord {verdict}")
-
-
-def _inspect_all(root: Path, paths: Sequence[str], workers: int, timeout: float) -> Iterator[VideoRow]:
-    failed: dict[str, Failure] = {}
-    jobs = (Inspection(str(root), path) for path in paths)
-    for job, outcome in run_jobs(inspect, jobs, workers=workers, timeout=timeout):
-        if isinstance(outcome, Failure):
-            failed[job.path] = outcome
-        else:
-            yield outcome
-    if failed:
-        jobs = (Inspection(str(root), path, by_decord=False) for path in failed)
-        for job, outcome in run_jobs(inspect, jobs, workers=min(workers, len(failed)), timeout=timeout):
-            yield settle(root, job.path, failed[job.path], outcome)
-
-
-def _is_known(row: VideoRow | None, root: Path, path: str, retry: bool) -> bool:
-    """Whether the file was looked at and is still the same."""
-    if row is None or (retry and (row.status == "unusable" or row.decord in ("hangs", "crashes"))):
-        return False
-    return (row.bytes, row.modified) == file_state(root / path)
 
 
 def report(rows: Sequence[VideoRow], output: Path) -> str:

@@ -192,7 +192,7 @@ def test_killed_in_the_middle_it_goes_on_from_there(tmp_path, capsys):
     marked = [re.sub("(decord|pyav),,", r"\1,kept,", line, count=1) for line in lines[1:4]]
     manifest.write_text("\n".join([lines[0], *marked, "03.mp4,ok,6,2"]))
     assert main([str(tmp_path)]) == 0
-    assert f"{len(marked)} of {FILES} videos are in it already" in capsys.readouterr().err
+    assert f"{len(marked)} of {FILES} are in it already" in capsys.readouterr().err
     entries = [line.split(",") for line in manifest.read_text().splitlines()[1:]]
     assert [entry[:2] for entry in entries] == [[f"{count:02d}.mp4", "ok"] for count in range(FILES)]
     assert [entry[5] for entry in entries] == ["kept"] * len(marked) + [""] * (FILES - len(marked))

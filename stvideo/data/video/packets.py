@@ -145,6 +145,14 @@ def open_container(path: str | Path) -> tuple[Any, Any]:
     return container, stream
 
 
+@contextmanager
+def indexed(path: str | Path) -> Iterator[tuple[Any, Any, PacketIndex]]:
+    """Open ``path`` and index it for a while: (container, its best video stream, what the packets say)."""
+    container, stream = open_container(path)
+    with container:
+        yield container, stream, index_packets(container, stream, path)
+
+
 def index_packets(container: Any, stream: Any, path: str | Path) -> PacketIndex:
     """Read every packet of ``stream`` once and note its times; raises `UnreadableVideo`.
 

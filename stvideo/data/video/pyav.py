@@ -6,6 +6,7 @@ And frames that neither are wanted nor serve as a reference for others (most B-f
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -99,16 +100,11 @@ class PyavReader:
     def _by_counting(self, wanted: set[int], size: tuple[int, int] | None) -> dict[int, np.ndarray]:
         """Read frames by their number, decoding everything from the start of the file."""
         found: dict[int, np.ndarray] = {}
-        container, stream = open_container(self.path)  # opened afresh: not every container can seek to its start
-        with container, naming(self.path):
-            try:
-                for number, frame in frames_in_order(container, stream, self.index, self._check_time):
-                    if number in wanted and not frame.is_corrupt:
-                        found[number] = self.display.rgb(frame, size)
-                    if len(found) == len(wanted) or (not self.index.timed and number >= max(wanted)):
-                        break
-            except av.error.EOFError:
-                pass
+        for number, frame in frames_in_order(self.path, self.index, self._check_time):
+            if number in wanted and not frame.is_corrupt:
+                found[number] = self.display.rgb(frame, size)
+            if len(found) == len(wanted) or (not self.index.timed and number >= max(wanted)):
+                break
         return found
 
     def _check_time(self) -> None:
@@ -117,26 +113,28 @@ class PyavReader:
 
 
 def frames_in_order(
-    container: Any, stream: Any, index: PacketIndex, on_packet: Callable[[], None] = lambda: None
+    path: str | Path, index: PacketIndex, on_packet: Callable[[], None] = lambda: None
 ) -> Iterator[tuple[int, Any]]:
-    """Decode every frame, with its number, from the start of a freshly opened container.
+    """Decode every frame, with its number, from the start of the file; -1 is one that ``index`` does not know.
 
-    ``on_packet`` is called before each packet. Ends with PyAV's error where the file is damaged: what follows would be
-    decoded from wrong references.
+    ``on_packet`` is called before each packet. Raises `UnreadableVideo` where the file is damaged: what follows would
+    be decoded from wrong references.
     """
-    known = {int(time_stamp): number for number, time_stamp in enumerate(index.pts)} if index.timed else None
+    known = {time_stamp: number for number, time_stamp in enumerate(index.pts.tolist())} if index.timed else None
     count = 0
-    for packet in container.demux(stream):
-        on_packet()
-        try:
-            decoded = packet.decode()
-        except av.error.InvalidDataError:
-            if count:
-                raise
-            continue
-        for frame in decoded:
-            yield (count if known is None else known.get(frame.pts, -1)), frame
-            count += 1
+    container, stream = open_container(path)  # afresh: not every container can seek to its start
+    with container, naming(path), contextlib.suppress(av.error.EOFError):
+        for packet in container.demux(stream):
+            on_packet()
+            try:
+                decoded = packet.decode()
+            except av.error.InvalidDataError:
+                if count:
+                    raise
+                continue
+            for frame in decoded:
+                yield (count if known is None else known.get(frame.pts, -1)), frame
+                count += 1
 
 
 def find_orientation(path: str | Path, container: Any, stream: Any) -> Orientation:
@@ -144,13 +142,7 @@ def find_orientation(path: str | Path, container: Any, stream: Any) -> Orientati
     try:
         container.seek(0, backward=True)
     except DAMAGE:  # not every container can seek to its start
-        fresh, stream = open_container(path)
-        with fresh:
-            return _first_orientation(path, fresh, stream)
-    return _first_orientation(path, container, stream)
-
-
-def _first_orientation(path: str | Path, container: Any, stream: Any) -> Orientation:
+        container, stream = open_container(path)
     with naming(path):
         for frame in container.decode(stream):
             return Display().orientation(frame)
