@@ -23,7 +23,7 @@ from stvideo.core.errors import StvideoError
 from stvideo.data.clips.reading import ClipReading
 from stvideo.data.clips.sampling import stride_indices
 from stvideo.data.lists.index import VideoIndex
-from stvideo.data.loading.datasets import VideoDataset, train_transform
+from stvideo.data.loading.datasets import Request, VideoDataset, train_transform
 from stvideo.data.video.decode import open_video
 from stvideo.data.video.decord import decord_problem
 from stvideo.settings.config import DataConfig
@@ -62,11 +62,10 @@ def own_reader(clips: Clips) -> dict[str, Callable[[], Any]]:
 
     def run() -> list[Any]:
         epoch = next(epochs)
-        samples: list[Any] = [dataset[epoch, number] for number in range(len(dataset))]
-        problems = [problem for sample in samples for problem in sample["problems"]]
-        if problems:
-            raise StvideoError(problems[0][1])
-        return samples
+        reads: list[Any] = [dataset[Request(epoch, number, 0, 1)] for number in range(len(dataset))]
+        for _, reason in (problem for read in reads for problem in read.problems):
+            raise StvideoError(reason)
+        return [sample for read in reads for sample in read.samples]
 
     return {f"stvideo ({', '.join(sorted(used))})": run}
 

@@ -1,4 +1,4 @@
-"""Videos on disk -> clips: `VideoDataset` and how a configuration becomes one.
+"""Read clips of the videos on disk: `VideoDataset`, and how a configuration becomes one.
 
 A sample depends on (seed, epoch, video, view) only: not on the number of workers or processes, nor on what was read
 before it.
@@ -37,18 +37,21 @@ class Request(NamedTuple):
     num_views: int
 
 
-class Skipped(NamedTuple):
-    """What an evaluation that lists unreadable videos gets in place of the views of one."""
-
-    video: int
-    message: str
-
-
 Sample = dict[str, Any]
+Problem = tuple[int, str]
+"""Number of a video that cannot be read, and why."""
+
+
+class Read(NamedTuple):
+    """What a request gave: samples, videos that could not be read on the way, and an error that ends everything."""
+
+    samples: list[Sample]
+    problems: list[Problem]
+    error: StvideoError | None = None  # crossing processes as an exception would bury it in a traceback
 
 
 class VideoDataset(Dataset[Any]):
-    """A map-style dataset of clips.
+    """Read clips of videos: a map-style dataset.
 
     Args:
         index: the videos.
@@ -59,12 +62,12 @@ class VideoDataset(Dataset[Any]):
         clips_per_video: clips drawn from each opened video in training.
         seed: everything random follows from it.
         max_unreadable: share of the videos that may be unreadable before training stops.
-        skip_unreadable: in testing, leave unreadable videos out and tell (`Skipped`) instead of ending there.
+        skip_unreadable: in testing, leave unreadable videos out instead of ending there.
         checked: what a manifest says about the videos, see `stvideo.data.lists.manifest`.
 
-    ``dataset[i]`` is sample i of epoch 0; ``dataset[epoch, i]`` of any epoch; the loader passes `Request` and gets a
-    list of samples or the error to raise. A sample: ``video`` uint8 (3, T, H, W), ``label`` and ``index`` (number of
-    the video), ``view``, ``substituted`` and, if some video could not be read, ``problems`` [(number, message)].
+    ``dataset[i]`` is sample i of epoch 0; ``dataset[epoch, i]`` of any epoch; the loader passes `Request` and gets
+    `Read`. A sample: ``video`` uint8 (3, T, H, W), ``label`` and ``index`` (number of the video), ``view``,
+    ``substituted``.
     """
 
     def __init__(
@@ -126,67 +129,58 @@ class VideoDataset(Dataset[Any]):
         """Where video number ``video`` lies."""
         return self.root / self.video_index.path(video)
 
-    def __getitem__(self, key: int | tuple[int, int] | Request) -> Sample | list[Sample] | Skipped | StvideoError:
+    def __getitem__(self, key: int | tuple[int, int] | Request) -> Sample | Read:
         if isinstance(key, Request):
             try:
                 return self._read(key)
+            except UnreadableVideo as error:
+                skip = self.skip_unreadable and not self.train
+                return Read([], [(key.video, str(error))]) if skip else Read([], [], error)
             except StvideoError as error:
-                if self.skip_unreadable and not self.train and isinstance(error, UnreadableVideo):
-                    return Skipped(key.video, str(error))
-                return error  # raised by the loader; crossing processes as an exception would bury it in a traceback
+                return Read([], [], error)
         epoch, number = key if isinstance(key, tuple) else (0, key)
         if not -len(self) <= number < len(self):
             raise IndexError(f"sample {number} of {len(self)}")
         number %= len(self)
         video, view = (number, 0) if self.train else divmod(number, self.views_per_video)
-        return self._read(Request(epoch, video, view, 1))[0]
+        return self._read(Request(epoch, video, view, 1)).samples[0]
 
     def generator(self, epoch: int, video: int, view: int) -> np.random.Generator:
-        """The source of everything random in one sample."""
+        """Make the source of everything random in one sample."""
         return np.random.default_rng((self.seed, epoch, video, view))
 
-    def _read(self, request: Request) -> list[Sample]:
+    def _read(self, request: Request) -> Read:
+        """Read a request; training goes on with another video, chosen by (seed, epoch, video) alone."""
         worker = torch.utils.data.get_worker_info()
         slot = 0 if worker is None else (worker.id + 1) % MAX_WORKERS
+        choose = np.random.default_rng((self.seed, request.epoch, request.video, 2**32 - 1))
+        problems: list[Problem] = []
+        video = request.video
         try:
-            if not self.train:
-                self.reading_now.begin(slot, request.video)
-                return self._read_views(request)
-            return self._read_or_substitute(request, slot)
+            for _ in range(SUBSTITUTE_TRIES):
+                if not self.unreadable[video]:
+                    self.reading_now.begin(slot, video)
+                    try:
+                        return Read(self._read_views(request, video), problems)
+                    except UnreadableVideo as error:
+                        if not self.train:
+                            raise
+                        self.unreadable[video] = 1
+                        problems.append((video, str(error)))
+                video = int(choose.integers(len(self.video_index)))
         finally:
             self.reading_now.end(slot)
-
-    def _read_or_substitute(self, request: Request, slot: int) -> list[Sample]:
-        """Training goes on with another video, chosen by (seed, epoch, video) alone."""
-        choose = np.random.default_rng((self.seed, request.epoch, request.video, 2**32 - 1))
-        problems: list[tuple[int, str]] = []
-        video = request.video
-        for _ in range(SUBSTITUTE_TRIES):
-            if not self.unreadable[video]:
-                try:
-                    self.reading_now.begin(slot, video)
-                    samples = self._read_views(request._replace(video=video))
-                    for sample in samples:
-                        sample["substituted"] = video != request.video
-                    samples[0]["problems"] = problems
-                    return samples
-                except UnreadableVideo as error:
-                    self.unreadable[video] = 1
-                    problems.append((video, str(error)))
-            video = int(choose.integers(len(self.video_index)))
         raise StvideoError(
             f"{SUBSTITUTE_TRIES} videos in a row are unreadable; first {self.path(request.video)}"
             + (f" ({problems[-1][1]})" if problems else "")
         )
 
-    def _read_views(self, request: Request) -> list[Sample]:
-        """The views of one video that is opened once."""
-        reading, number = self.reading, request.video
-        span = self.video_index.span(number)
+    def _read_views(self, request: Request, number: int) -> list[Sample]:
+        """The views of one video that is opened once, the one that was requested or its substitute."""
+        reading, span = self.reading, self.video_index.span(number)
         samples: list[Sample] = []
         frames: torch.Tensor | None = None
-        frames_clip = -1
-        flipped = False
+        frames_clip, flipped = -1, False
         path, decoder, num_frames = self.path(number), reading.decoder, None
         if self.checked is not None:
             decoder, num_frames = self.checked.reading(number, path, decoder)
@@ -204,16 +198,15 @@ class VideoDataset(Dataset[Any]):
                         frames, frames_clip = reading.test_frames(video, indices), clip_number
                     clip = self.test_transform(frames, crop)
                 label = int(self.video_index.labels[number])
-                if flipped:
-                    label = int(self.mirrored[label])
-                samples.append({"video": clip, "label": label, "index": number, "view": view, "substituted": False})
+                sample = {"video": clip, "label": int(self.mirrored[label]) if flipped else label, "index": number}
+                samples.append({**sample, "view": view, "substituted": number != request.video})
         return samples
 
 
 def build_dataset(
     config: DataConfig, split: str = "train", views: str = "1x1", seed: int = 0, skip_unreadable: bool = False
 ) -> VideoDataset:
-    """The dataset that ``config`` describes.
+    """Build the dataset that ``config`` describes.
 
     Args:
         config: where the videos are and how clips are read.
@@ -225,20 +218,19 @@ def build_dataset(
     Raises:
         StvideoError: a file is missing or malformed, or a setting is wrong.
     """
-    index, checked = use_manifest(build_index(config, split), Path(config.root).expanduser(), config.manifest)
+    root = Path(config.root).expanduser()
+    index, checked = use_manifest(build_index(config, split), root, config.manifest)
     reading = ClipReading.from_config(config)
-    transform = None
     if split == "train":
         if not 0 <= config.max_unreadable <= 1:
             raise StvideoError(f"data.max_unreadable={config.max_unreadable}: a share lies in [0, 1]")
         if config.clips_per_video < 1:
             raise StvideoError(f"data.clips_per_video={config.clips_per_video}: expected at least 1")
-        transform = train_transform(config)
     dataset = VideoDataset(
         index,
-        Path(config.root).expanduser(),
+        root,
         reading,
-        transform=transform,
+        transform=train_transform(config) if split == "train" else None,
         views=parse_views(views),
         clips_per_video=config.clips_per_video,
         seed=seed,
@@ -252,7 +244,7 @@ def build_dataset(
 
 
 def train_transform(config: DataConfig) -> TrainTransform:
-    """The random crop, flip and colours that ``config`` describes; raises `StvideoError` naming a wrong setting."""
+    """Make the random crop, flip and colours that ``config`` describes; raises `StvideoError` for a wrong setting."""
     return TrainTransform(
         config.img_size,
         short_side=config.short_side,

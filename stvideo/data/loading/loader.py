@@ -25,9 +25,9 @@ from torch.utils.data import DataLoader
 
 from stvideo.core.errors import StvideoError
 from stvideo.core.messages import EVERY_PROCESS, logger
-from stvideo.data.loading.datasets import Sample, Skipped, VideoDataset
+from stvideo.data.loading.datasets import Problem, Read, VideoDataset
 from stvideo.data.loading.order import TestSampler, TrainSampler
-from stvideo.data.loading.prefetch import Batch, Copier, copier_for, one_ahead
+from stvideo.data.loading.prefetch import Batch, CudaCopier, one_ahead
 from stvideo.data.video.watchdog import MAX_WORKERS
 
 MARGIN = 60.0  # seconds for what a worker does besides reading videos
@@ -35,7 +35,7 @@ DEATH_SECONDS = 5.0  # from a broken connection to the signal that tells of the 
 
 
 class Loader:
-    """An iterable of batches that knows where it stands. See `build_loader`.
+    """Iterate over batches, knowing where in the epoch it stands. See `build_loader`.
 
     Attributes:
         epoch: the epoch that is being, or will be, iterated.
@@ -48,7 +48,7 @@ class Loader:
         dataset: VideoDataset,
         sampler: TrainSampler | TestSampler,
         data_loader: DataLoader[Any],
-        copier: Copier | None = None,
+        copier: CudaCopier | None = None,
     ) -> None:
         self.dataset, self.sampler, self.data_loader, self.copier = dataset, sampler, data_loader, copier
         self.wait_seconds = 0.0
@@ -73,7 +73,7 @@ class Loader:
             self.sampler.epoch, self.sampler.offset = epoch, 0
 
     def state_dict(self) -> dict[str, int]:
-        """Where the next batch comes from: epoch, and videos used of it by all processes together."""
+        """Say where the next batch comes from: epoch, and videos used of it by all processes together."""
         return {"epoch": self.sampler.epoch, "offset": self.sampler.offset}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
@@ -84,7 +84,7 @@ class Loader:
         self.sampler.epoch, self.sampler.offset = epoch, offset
 
     def __iter__(self) -> Iterator[Batch]:
-        """The rest of the epoch; after its last batch the loader stands at the start of the next one."""
+        """Give the rest of the epoch; after its last batch the loader stands at the start of the next one."""
         epoch = self.sampler.epoch
         for batch in one_ahead(self._batches(), self.copier):
             if isinstance(self.sampler, TrainSampler):  # a batch counts as used when it is handed out, not before
@@ -95,37 +95,27 @@ class Loader:
             self.sampler.epoch, self.sampler.offset = epoch + 1, 0
 
     def _batches(self) -> Iterator[Batch]:
-        iterator = self._start()
-        while (batch := self._next(iterator)) is not None:
-            yield batch
-
-    def _start(self) -> Iterator[Any]:
-        before = time.perf_counter()
-        iterator = iter(self.data_loader)
-        self.wait_seconds += time.perf_counter() - before
-        return iterator
-
-    def _next(self, iterator: Iterator[Any]) -> Batch | None:
-        before = time.perf_counter()
-        try:
-            batch, problems = self._wait(iterator)
-        except StopIteration:
-            return None
-        except (RuntimeError, OSError, EOFError) as error:
-            if isinstance(error, ConnectionError | EOFError):
-                _hear_of_death()
-            raise self.explain(error) or error from error
-        finally:
-            self.wait_seconds += time.perf_counter() - before
-        if isinstance(problems, StvideoError):
+        iterator: Iterator[Any] | None = None
+        while True:
+            before = time.perf_counter()
             try:
-                raise problems
+                iterator = iterator or iter(self.data_loader)  # which starts the workers
+                batch, problems, errors = self._wait(iterator)
+            except StopIteration:
+                return
+            except (RuntimeError, OSError, EOFError) as error:
+                if isinstance(error, ConnectionError | EOFError):
+                    # torch's handler of the worker's end raises wherever this process then is: wait for it here.
+                    with contextlib.suppress(RuntimeError):
+                        time.sleep(DEATH_SECONDS)
+                raise self.explain(error) or error from error
             finally:
-                # A local name would tie the error, this frame and through it the loader into a cycle, and workers whose
-                # loader is left to the garbage collector take ten seconds to end.
-                del problems
-        self._note(problems)
-        return batch
+                self.wait_seconds += time.perf_counter() - before
+            if errors:
+                # No variable may hold it: workers of a loader that is in a cycle with its error end ten seconds late.
+                raise errors.pop()
+            self._note(problems)
+            yield batch
 
     def _wait(self, iterator: Iterator[Any]) -> Any:
         """The next batch, waited for as long as no worker is at one and the same video for too long."""
@@ -137,23 +127,21 @@ class Loader:
                 if "timed out" not in str(error) or longest is None or longest > self.data_loader.timeout:
                     raise
 
-    def _note(self, problems: list[tuple[int, str]]) -> None:
+    def _note(self, problems: list[Problem]) -> None:
         for video, message in problems:
             if video not in self.unreadable:
                 self.unreadable[video] = message
                 consequence = "training goes on with another video" if self.dataset.train else "left out"
                 logger.warning(f"{message}; {consequence}", extra=EVERY_PROCESS)
-        if not self.dataset.train:
-            return
         share = len(self.unreadable) / self.dataset.expected
-        if problems and share > self.dataset.max_unreadable:
+        if self.dataset.train and problems and share > self.dataset.max_unreadable:
             raise StvideoError(
                 f"{len(self.unreadable)} of {self.dataset.expected} training videos are unreadable, more than "
                 f"data.max_unreadable={self.dataset.max_unreadable:g} allows; the last: {problems[-1][1]}"
             )
 
     def explain(self, error: Exception) -> StvideoError | None:
-        """What a dead or hanging worker means, with the files that were being decoded; None for any other error."""
+        """Name the files that a dead or hanging worker was decoding; None for any other error."""
         text = str(error)
         timed_out = "timed out" in text
         died = "exited unexpectedly" in text or "is killed by signal" in text
@@ -173,12 +161,9 @@ def build_loader(
     seed: int = 0,
     rank: int = 0,
     world_size: int = 1,
-    train: bool | None = None,
-    pin_memory: bool | None = None,
-    prefetch: int = 2,
     device: torch.device | None = None,
 ) -> Loader:
-    """A `Loader` over ``dataset``.
+    """Build a `Loader` over ``dataset``.
 
     Training: shuffled by (seed, epoch), the same number of full batches on every rank. Evaluation: all views of all
     videos, each exactly once over all ranks, whose shares may differ by one video.
@@ -189,29 +174,20 @@ def build_loader(
         workers: loader processes; 0 reads in this one.
         seed: of the order.
         rank, world_size: this process among all.
-        train: as the dataset, if not given.
-        pin_memory: None: where CUDA is there.
-        prefetch: batches that each worker prepares ahead.
         device: where the clips go. On a GPU the next batch is copied there while the present one is computed.
 
     Raises:
         StvideoError: fewer training videos than one batch over all processes needs, or a size is wrong.
     """
-    train = dataset.train if train is None else train
-    if train != dataset.train:
-        raise StvideoError(f"a loader for {'training' if train else 'evaluation'} needs a dataset built for it")
     if batch_size < 1:
         raise StvideoError(f"data.batch_size={batch_size}: expected at least 1")
     if not 0 <= workers < MAX_WORKERS:
         raise StvideoError(f"data.workers={workers}: expected 0 (read in the training process) to {MAX_WORKERS - 1}")
     sampler: TrainSampler | TestSampler
-    if train:
+    if dataset.train:
         sampler = TrainSampler(dataset.expected, dataset.num_clips, batch_size, seed, rank, world_size)
     else:
         sampler = TestSampler(dataset.expected, dataset.views_per_video, batch_size, rank, world_size)
-    # The video's own time limit acts first, inside the worker, on opening it and on every clip; this one is for workers
-    # that hang beyond its reach.
-    timeout = dataset.reading.timeout * (1 + dataset.num_clips) + MARGIN if workers else 0
     # How many workers pay is for `data_wait_share` to say; torch warns as soon as there are more than cores.
     warnings.filterwarnings("ignore", message="This DataLoader will create")
     data_loader: DataLoader[Any] = DataLoader(
@@ -219,23 +195,16 @@ def build_loader(
         batch_sampler=sampler,
         num_workers=workers,
         collate_fn=collate,
-        pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
-        timeout=timeout,
+        pin_memory=torch.cuda.is_available(),
+        # The video's own time limit acts first, inside the worker, on opening it and on every clip; this one is for
+        # workers that hang beyond its reach.
+        timeout=dataset.reading.timeout * (1 + dataset.num_clips) + MARGIN if workers else 0,
         persistent_workers=workers > 0,
-        prefetch_factor=prefetch if workers else None,
         worker_init_fn=partial(_leave_signals_to_parent, closing=_closing()),
         generator=torch.Generator(),  # its own, so that iterating leaves the global generator alone
     )
-    return Loader(dataset, sampler, data_loader, copier_for(device))
-
-
-def _hear_of_death() -> None:
-    """Wait for torch's word of a worker that has just broken its connection.
-
-    Its signal handler raises wherever this process then is; later on that would be in the midst of telling the user.
-    """
-    with contextlib.suppress(RuntimeError):
-        time.sleep(DEATH_SECONDS)
+    on_gpu = device is not None and device.type == "cuda"
+    return Loader(dataset, sampler, data_loader, CudaCopier(device) if device is not None and on_gpu else None)
 
 
 @cache
@@ -251,37 +220,22 @@ def _leave_signals_to_parent(worker: int, closing: torch.Tensor) -> None:
 
     ``closing`` (shared, one number) is set once the parent process ends: from then on SIGTERM means what it says.
     """
-
-    def end(number: int, frame: object) -> None:
-        if closing.item():
-            os._exit(0)
-
     for name in ("SIGUSR1", "SIGINT"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0) if closing.item() else None)
 
 
-def collate(
-    groups: list[list[Sample] | Skipped | StvideoError],
-) -> tuple[Batch, list[tuple[int, str]] | StvideoError]:
-    """Lists of samples -> one batch, and the problems met while reading it, or the error that ends everything.
+def collate(reads: list[Read]) -> tuple[Batch, list[Problem], list[StvideoError]]:
+    """Join what the requests of a batch gave: the batch, the unreadable videos, and the error that ends everything.
 
     The batch is empty if every video of it was skipped.
     """
-    samples: list[Sample] = []
-    problems: list[tuple[int, str]] = []
-    for group in groups:
-        if isinstance(group, StvideoError):
-            return {}, group
-        if isinstance(group, Skipped):
-            problems.append((group.video, group.message))
-        else:
-            samples += group
-    problems += [problem for sample in samples for problem in sample.get("problems", [])]
-    if not samples:
-        return {}, problems
-    batch = {name: torch.tensor([sample[name] for sample in samples]) for name in ("label", "index", "view")}
-    batch["substituted"] = torch.tensor([sample["substituted"] for sample in samples])
-    batch["video"] = torch.stack([sample["video"] for sample in samples])
-    return batch, problems
+    samples = [sample for read in reads for sample in read.samples]
+    problems = [problem for read in reads for problem in read.problems]
+    errors = [read.error for read in reads if read.error is not None][:1]
+    if errors or not samples:
+        return {}, problems, errors
+    names = ("label", "index", "view", "substituted")
+    batch = {name: torch.tensor([sample[name] for sample in samples]) for name in names}
+    return {**batch, "video": torch.stack([sample["video"] for sample in samples])}, problems, errors
