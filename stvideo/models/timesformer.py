@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from stvideo.core.layers import Attention, fold_linear, fold_scale, resize_time_embedding
 from stvideo.core.tokens import Tokens
 from stvideo.models.block import Block
+from stvideo.models.deit import SIZES
 from stvideo.models.registry import ModelEntry, register_model
-from stvideo.models.sizes import SIZES, semantic_layers
 from stvideo.models.vit import VisionTransformer
 
 
@@ -170,8 +170,7 @@ class TimeSformer(VisionTransformer):
 # The paper's "HR" and "L" are the base size at 16 x 448 and 96 x 224: pass img_size and num_frames.
 for _size, _shape in SIZES.items():
     _name = f"timesformer_{_size}_patch16_224"
-    _semantic = dict(layers=semantic_layers(_shape["depth"]))
     register_model(ModelEntry(_name, TimeSformer, _shape))
     register_model(ModelEntry(f"evit_{_name}", TimeSformer, _shape, "evit"))
-    register_model(ModelEntry(f"stvit_{_name}", TimeSformer, _shape, "stgm", _semantic))
+    register_model(ModelEntry(f"stvit_{_name}", TimeSformer, _shape, "stgm"))
     register_model(ModelEntry(f"stvitr_{_name}", TimeSformer, _shape, "stvitr"))
