@@ -1,4 +1,4 @@
-"""Rotary positions: queries and keys turned by angles that grow with a token's place in the clip. Pure functions.
+"""Rotary positions: queries and keys are rotated by angles that grow with their token's place in the clip.
 
 Su et al., "RoFormer", arXiv 2104.09864. Angles come from every token's own place (`Tokens.index`), so that they stay
 right whatever a reduction has removed, moved or merged.
@@ -25,7 +25,7 @@ KINDS = ("axial", "vjepa2")
 
 @dataclass(frozen=True)
 class Rope:
-    """How a model turns its queries and keys.
+    """Rotary positions of a model.
 
     Attributes:
         kind: ``axial`` (DINOv3, arXiv 2508.10104): rows and columns of the frame, normalised to [-1, 1]; channel i is
@@ -46,11 +46,11 @@ class Rope:
             raise StvideoError(f"rope {self.kind!r}: a head must have {wanted} channels, not {self.head_dim}")
 
     def rotate(self, x: Tensor, place: Tensor, grid: Grid, extent: Grid) -> Tensor:
-        """Turn queries or keys by the angles of their tokens.
+        """Rotate queries or keys by the angles of their tokens.
 
         Args:
             x: (B F, h, L, d).
-            place: (B or 1, F, L) int64, flat places on ``grid``; negative ones (prefix and fused tokens) do not turn.
+            place: (B or 1, F, L) int64, flat places on ``grid``; negative ones (prefix and fused tokens) do not rotate.
             grid: (t, h, w) on which ``place`` counts.
             extent: (T, H, W) of the patches; a semantic token is at the centre of its window.
 
@@ -85,7 +85,7 @@ def axial_angles(at: Sequence[Tensor], extent: Grid, dim: int, theta: float = 10
 
 
 def vjepa2_angles(at: Sequence[Tensor], dim: int, theta: float = 10000.0) -> Tensor:
-    """Compute V-JEPA 2's angles of coordinates in patches. (...) each -> (..., dim); channels left over do not turn."""
+    """Compute V-JEPA 2's angles of coordinates in patches. (...) each -> (..., dim); the rest do not rotate."""
     third = dim // 3 // 2
     rate = theta ** -(torch.arange(third, device=at[0].device) / third)
     angles = [x.unsqueeze(-1) * rate for x in at for _ in range(2)]
@@ -93,15 +93,15 @@ def vjepa2_angles(at: Sequence[Tensor], dim: int, theta: float = 10000.0) -> Ten
 
 
 def half_partner(x: Tensor) -> Tensor:
-    """Turn the pairs (i, i + d/2) of the last axis by a right angle: (a, b) -> (-b, a)."""
+    """Rotate the pairs (i, i + d/2) of the last axis by a right angle: (a, b) -> (-b, a)."""
     first, second = x.chunk(2, dim=-1)
     return torch.cat((-second, first), dim=-1)
 
 
 def pair_partner(x: Tensor) -> Tensor:
-    """Turn neighbouring channels of the last axis by a right angle: (a, b, ...) -> (-b, a, ...).
+    """Rotate neighbouring channels of the last axis by a right angle: (a, b, ...) -> (-b, a, ...).
 
-    An odd last channel, which never turns, has none.
+    An odd last channel, which never rotates, has none.
     """
     even = x.shape[-1] // 2 * 2
     pairs = x[..., :even].unflatten(-1, (-1, 2))

@@ -6,12 +6,12 @@ Lin et al., "Feature Pyramid Networks for Object Detection", arXiv 1612.03144.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any
 
 from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
 from stvideo.core.errors import StvideoError
+from stvideo.models.base import Backbone
 
 
 class PyramidBackbone(nn.Module):
@@ -21,7 +21,7 @@ class PyramidBackbone(nn.Module):
         detector = torchvision.models.detection.MaskRCNN(PyramidBackbone(model), num_classes=91)
 
     Args:
-        model: gives maps "0" to "3" with ``model.dims`` channels.
+        model: gives maps "0" to "3"; a hierarchical backbone.
         out_channels: channels of every level of the pyramid.
 
     Raises:
@@ -30,11 +30,11 @@ class PyramidBackbone(nn.Module):
 
     def __init__(self, model: nn.Module, out_channels: int = 256) -> None:
         super().__init__()
-        dims: Any = getattr(model, "dims", None)
-        if not getattr(model, "features_only", False) or dims is None:
+        if not isinstance(model, Backbone) or not model.features_only:
             raise StvideoError(f"{type(model).__name__} gives logits, not a pyramid; build it with features_only=True")
         self.body = model
-        self.fpn = FeaturePyramidNetwork(list(dims), out_channels, extra_blocks=LastLevelMaxPool())
+        dims = [int(stage["num_chs"]) for stage in model.feature_info]
+        self.fpn = FeaturePyramidNetwork(dims, out_channels, extra_blocks=LastLevelMaxPool())
         self.out_channels = out_channels
 
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:

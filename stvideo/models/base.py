@@ -1,8 +1,8 @@
-"""What every backbone offers to commands, reductions, weights and dense heads."""
+"""The interface of backbones, for commands, reductions, weights and dense heads."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import copy
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from stvideo.core.errors import StvideoError
+from stvideo.core.layers import Attention
+from stvideo.core.packed import pack_linears
 from stvideo.core.tokens import Tokens
 from stvideo.core.trace import TokenTrace
 from stvideo.data.clips.preprocessing import Preprocessing
-from stvideo.models.optimize import optimize_for_inference
+from stvideo.models.block import Block
 from stvideo.reduction.base import Reducible
 from stvideo.reduction.hooks import Host
 
@@ -78,10 +80,10 @@ class Backbone(Reducible):
         self.preprocessing: Preprocessing | None = None
         self.metadata: dict[str, Any] = {}
 
-    # The way through.
+    # From clips to logits.
 
     def check_clip(self, clip: Tensor) -> Tensor:
-        """``clip`` as (B, 3, T, H, W); raises `StvideoError` if it does not fit the model."""
+        """Return ``clip`` as (B, 3, T, H, W); raises `StvideoError` if it does not fit the model."""
         if not isinstance(clip, Tensor):
             raise StvideoError(f"expected a clip as a tensor of shape (B, 3, T, H, W), got a {type(clip).__name__}")
         if clip.ndim == 4:
@@ -132,7 +134,7 @@ class Backbone(Reducible):
             return checkpoint(module, *args, use_reentrant=False)
         return module(*args)
 
-    # What else it shows of its inside.
+    # Features and maps.
 
     def forward_intermediates(
         self, clip: Tensor, indices: int | Sequence[int] | None = None, *, norm: bool = False
@@ -170,7 +172,7 @@ class Backbone(Reducible):
         raise StvideoError(f"{type(self).__name__} attends inside windows: it has no attention over a whole frame")
 
     def token_features(self, clip: Tensor) -> tuple[Tensor, TokenTrace, Tensor]:
-        """Features of the tokens and of the clip.
+        """Compute features of the tokens and of the clip.
 
         Returns:
             (B, N, C) rows in the order of the trace's ids, after the final norm; the trace; (B, C) what the head reads.
@@ -187,23 +189,15 @@ class Backbone(Reducible):
         """
         raise StvideoError(f"{type(self).__name__} has no stages; use forward_map or forward_intermediates")
 
-    def pyramid(self, outputs: Sequence[Tensor], image: bool) -> OrderedDict[str, Tensor]:
-        """Turn stage outputs into normalised maps, (B, C, T, h, w), or (B, C, h, w) of an ``image``.
-
-        Raises:
-            StvideoError: the model has no stages.
-        """
-        raise StvideoError(f"{type(self).__name__} has no stages; use forward_map or forward_intermediates")
-
     @property
     def feature_info(self) -> list[dict[str, Any]]:
-        """Channels and stride of every stage, in timm's words; empty without stages."""
+        """List channels and stride of every stage, in timm's words; empty without stages."""
         return []
 
-    # What commands and training ask.
+    # For commands, weights and training.
 
     def example_shape(self) -> tuple[int, int, int, int, int]:
-        """Shape of one clip at the constructed size: (1, 3, T, H, W)."""
+        """Return the shape of one clip at the constructed size: (1, 3, T, H, W)."""
         return (1, 3, self.num_frames, *self.img_size)
 
     def reduction_host(self) -> Host:
@@ -267,14 +261,14 @@ class Backbone(Reducible):
         self.grad_checkpointing = enable
 
     def no_weight_decay(self) -> set[str]:
-        """Names of parameters that weight decay should leave alone, besides biases and norms."""
+        """List the parameters without weight decay, besides biases and norms."""
         return set()
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Parameter groups by depth, in the form that timm's layer-wise learning-rate decay reads."""
+        """Group parameters by depth, in the form that timm's layer-wise learning-rate decay reads."""
         return {
-            "stem": r"^cls_token|^pos_embed|^time_embed|^patch_embed",
-            "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],
+            "stem": r"^(cls|reg)_token|^(pos|time|patch)_embed",
+            "blocks": [(r"^blocks\.(\d+)", None), (r"^norm|^fc_norm|^pooler", (99999,))],
         }
 
     def prepare_dense_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -286,7 +280,35 @@ class Backbone(Reducible):
         return state
 
     def optimize_for_inference(self, *, dtype: torch.dtype | None = None, compile: bool = False) -> Backbone:
-        """Make a faster copy for inference; see `stvideo.models.optimize.optimize_for_inference`."""
-        fast = optimize_for_inference(self, dtype=dtype, compile=compile)
+        """Make a faster copy for inference; the model itself stays as it is and can go on training.
+
+        Exact but for rounding: in every TimeSformer block ``temporal_fc`` becomes part of the temporal attention's own
+        projection (one product less of five), and LayerScale and constant factors on residual branches become part of
+        the weights before them. On a CPU the weights of all large linear layers are rearranged for its matrix product
+        and GELU becomes part of that product (`stvideo.core.packed`), which takes the memory of the weights once more.
+        The copy has other weights than the model under the same names, so it is not for saving.
+
+        Args:
+            dtype: of the weights and of the arithmetic, e.g. ``torch.bfloat16``; clips may stay float32, and the logits
+                come in this type. None leaves it.
+            compile: also ``torch.compile`` it, without rearranged weights; the first call with a new clip shape takes a
+                minute or so. On a CPU the default is faster for most models; on a GPU compiling is what small batches
+                need, and the logits of a call are overwritten by the next one: clone what is to be kept.
+
+        Returns:
+            The copy, in evaluation mode, without gradients.
+        """
+        fast = copy.deepcopy(self).eval().requires_grad_(False)
         fast.optimized = True
+        for module in list(fast.modules()):
+            if isinstance(module, Block | Attention):
+                module.fold()
+        if dtype is not None:
+            fast.to(dtype)
+        if compile:
+            # CUDA graphs: without them a small batch waits for Python instead of for the GPU.
+            on_gpu = any(parameter.is_cuda for parameter in fast.parameters())
+            fast.compile(dynamic=False, mode="reduce-overhead" if on_gpu else None)
+        else:
+            pack_linears(fast)
         return fast

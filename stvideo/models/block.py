@@ -1,4 +1,4 @@
-"""The transformer block of all ViT-like models: attention in space, a slot for reductions, feed-forward part."""
+"""The transformer block of all ViTs: attention in space, the hooks of reductions, feed-forward part."""
 
 from __future__ import annotations
 
@@ -32,18 +32,8 @@ READERS = frozenset(("mid", "queries"))
 class Block(nn.Module):
     """Pre-norm transformer block whose attention runs inside each token group.
 
-    Args:
-        dim: channels C.
-        num_heads: attention heads.
-        mlp_ratio: hidden width of the feed-forward part over C.
-        mlp: kind of the feed-forward part, see `Mlp`.
-        qkv_bias: bias in the query, key and value projection, or ``qv``; see `Attention`.
-        rope: turns queries and keys by their tokens' places, None for nothing.
-        qk_norm: LayerNorm on queries and keys.
-        layer_scale: initial LayerScale on both branches, None for none.
-        residual_scale: factor on both branches (LV-ViT: 1/2).
-        drop_path_rate: stochastic depth, drawn per clip.
-        norm_eps: epsilon of the LayerNorms.
+    Arguments are those of `VisionTransformer`, but ``drop_path_rate`` is this block's own (drawn per clip) and ``rope``
+    is the `Rope` itself.
     """
 
     def __init__(
@@ -72,7 +62,7 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path_rate, residual_scale)
 
     def fold(self) -> None:
-        """Work the constant factors on both branches into the projections before them; for inference only."""
+        """Fold the constant factors on both branches into the projections before them; for inference only."""
         for linear, scale in ((self.attn.proj, self.ls1), (self.mlp.fc2, self.ls2)):
             if isinstance(scale, LayerScale):
                 fold_scale(linear, scale.gamma)
@@ -80,7 +70,7 @@ class Block(nn.Module):
         self.ls1, self.ls2, self.drop_path = nn.Identity(), nn.Identity(), DropPath()
 
     def rotate(self, x: Tensor, tokens: Tokens, place: Tensor | None = None) -> Tensor:
-        """Turn queries or keys (B F, h, L, d) by the places of their tokens, if the model has rotary positions.
+        """Rotate queries or keys (B F, h, L, d) by the places of their tokens, if the model has rotary positions.
 
         Args:
             x: of the prefix and patch tokens of every group.
@@ -95,12 +85,12 @@ class Block(nn.Module):
         return self.rope.rotate(x, place, tokens.grid, tokens.extent or tokens.grid)
 
     def project_qkv(self, tokens: Tokens, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Normalise, project and turn ``x``, the sequences of ``tokens``. Returns q, k, v, each (B F, h, P + N, d)."""
+        """Normalise, project and rotate ``x``, the sequences of ``tokens``, to q, k, v, (B F, h, P + N, d)."""
         q, k, v = self.attn.project_qkv(self.norm1(x.flatten(0, 1)))
         return self.rotate(q, tokens), self.rotate(k, tokens), v
 
     def attention_rows(self, tokens: Tokens, of_class: bool) -> Tensor:
-        """Compute what the first prefix token, or the mean query of the patch tokens, attends to in every group.
+        """Compute the attention row of the class token, or of the mean query of the patch tokens, in every group.
 
         Returns (B, F, h, N) float32: attention to the patch tokens, after the softmax over these and the prefix.
         """
@@ -151,7 +141,7 @@ class Block(nn.Module):
         return tokens.replace(prefix=tokens.prefix + out_prefix, patches=tokens.patches + out[:, :, count:])
 
     def feed_forward(self, tokens: Tokens, scale: nn.Module | None = None) -> Tokens:
-        """The feed-forward part with its residual, optionally scaled."""
+        """Run the feed-forward part with its residual, optionally scaled."""
 
         def branch(x: Tensor) -> Tensor:
             out = self.ls2(self.mlp(self.norm2(x)))

@@ -1,4 +1,4 @@
-"""From pixels to tokens: patches or tubelets, prefix tokens, positions. Parameter names are timm's."""
+"""Embed clips: patches or tubelets, prefix tokens, positions. Parameter names are timm's."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ class PatchEmbed(nn.Module):
 
     def __init__(self, patch_size: int, tubelet_size: int, dim: int) -> None:
         super().__init__()
-        size = (tubelet_size, patch_size, patch_size)
+        size = self.size = (tubelet_size, patch_size, patch_size)
         # A model of single frames keeps the two-dimensional kernel of its checkpoints.
-        self.proj: nn.Module = (
-            nn.Conv3d(3, dim, size, size) if tubelet_size > 1 else nn.Conv2d(3, dim, size[1:], size[1:])
-        )
+        over_time = tubelet_size > 1
+        self.proj = nn.Conv3d(3, dim, size, size) if over_time else nn.Conv2d(3, dim, size[1:], size[1:])
+
+    def project(self, clip: Tensor) -> Tensor:
+        """(B, 3, T, H, W) -> (B, T/t, H/p, W/p, C)."""
+        return self.proj(clip).movedim(1, -1) if self.size[0] > 1 else per_frame(self.proj, clip)
 
     def forward(self, clip: Tensor) -> Tensor:
-        if isinstance(self.proj, nn.Conv2d):
-            return per_frame(self.proj, clip).flatten(2, 3)
-        return rearrange(self.proj(clip), "b c t h w -> b t (h w) c")
+        return self.project(clip).flatten(2, 3)
 
 
 def per_frame(layer: Callable[[Tensor], Tensor], clip: Tensor) -> Tensor:
@@ -52,7 +53,7 @@ def sinusoid(count: int, dim: int) -> Tensor:
 
 
 class ClipEmbedding(Backbone):
-    """The part of a ViT that turns clips (B, 3, T, H, W) into `Tokens`.
+    """The embedding of a ViT: clips (B, 3, T, H, W) to `Tokens`.
 
     Any frame count and size are taken that patches divide; positions are resized to it.
 
@@ -123,12 +124,12 @@ class ClipEmbedding(Backbone):
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Patch rows and columns at the constructed size."""
+        """Count patch rows and columns at the constructed size."""
         return self.img_size[0] // self.patch_size, self.img_size[1] // self.patch_size
 
     @property
     def extent(self) -> tuple[int, int, int]:
-        """Tubelets, patch rows and patch columns at the constructed size."""
+        """Count tubelets, patch rows and patch columns at the constructed size."""
         return (self.num_frames // self.tubelet_size, *self.grid)
 
     def embeddings(self) -> list[nn.Parameter]:
@@ -145,7 +146,7 @@ class ClipEmbedding(Backbone):
         return clip
 
     def embed(self, clip: Tensor) -> Tokens:
-        """Turn a clip into tokens of every patch with their positions added."""
+        """Embed every patch of a clip and add its position."""
         batch = clip.shape[0]
         weight = next(self.patch_embed.parameters())
         patches = self.patch_embed(clip.to(weight.dtype))
@@ -180,7 +181,7 @@ class ClipEmbedding(Backbone):
         return resize_time_embedding(frames.transpose(0, 1), steps).transpose(0, 1).unsqueeze(0)
 
     def embed_time(self, patches: Tensor) -> Tensor:
-        """Add what tells the frames apart; nothing here. (B, T, S, C) -> (B, T, S, C)."""
+        """Add the embedding of time; nothing here. (B, T, S, C) -> (B, T, S, C)."""
         return patches
 
 

@@ -17,7 +17,7 @@ from stvideo.models.vit import VisionTransformer
 
 
 class ConvPatchEmbed(nn.Module):
-    """Three 3-or-7-pixel convolutions with BatchNorm and ReLU at half resolution, then patches of those features."""
+    """Three convolutions with BatchNorm and ReLU at half resolution, then patches of those features."""
 
     def __init__(self, patch_size: int, dim: int, width: int = 64) -> None:
         super().__init__()

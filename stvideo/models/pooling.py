@@ -1,4 +1,4 @@
-"""From tokens to the feature of a clip, where more is needed than a mean or one token."""
+"""Attentive pooling: the feature of a clip by learned attention over its tokens."""
 
 from __future__ import annotations
 

@@ -25,8 +25,8 @@ from stvideo.models.vit import VisionTransformer
 class DividedBlock(Block):
     """Attention over time at each position, then over space in each frame, then the feed-forward part.
 
-    The class token takes no part in temporal attention; in spatial attention it stands in every frame, and its
-    outputs are averaged over frames.
+    The class token takes no part in temporal attention; in spatial attention it is in every frame, and its outputs
+    are averaged over frames.
     """
 
     def __init__(self, dim: int, num_heads: int, **options: Any) -> None:
@@ -37,13 +37,13 @@ class DividedBlock(Block):
         self.temporal_fc: nn.Module = nn.Linear(dim, dim)
 
     def mix_time(self, tokens: Tokens) -> Tokens:
-        """Attention over the tokens that stand at one place in several frames, with its residual."""
+        """Attend over the tokens at one place in several frames, with the residual."""
         aligned = tokens.aligned and tokens.valid is None
         out = self.attend_columns(tokens.patches) if aligned else self.attend_places(tokens)
         return tokens.replace(patches=tokens.patches + self.drop_path(out))
 
     def attend_columns(self, patches: Tensor) -> Tensor:
-        """Every frame kept the same places: each place is a column of T tokens. (B, T, N, C) -> (B, T, N, C)."""
+        """Attend where every frame kept the same places, so that each is a column of T tokens. Keeps (B, T, N, C)."""
         batch, frames, count, dim = patches.shape
         attention = self.temporal_attn
         if batch == 1 and not torch.compiler.is_compiling():
@@ -57,7 +57,7 @@ class DividedBlock(Block):
         return out.view(batch, count, frames, dim).transpose(1, 2)
 
     def attend_places(self, tokens: Tokens) -> Tensor:
-        """Each frame kept its own places: columns of the full grid in which absent tokens are masked.
+        """Attend where each frame kept its own places: columns of the full grid in which absent tokens are masked.
 
         The projections, which are nearly all of the cost, run on the tokens that exist; queries, keys and values go
         to their columns and back by one copy of rows each.
@@ -88,7 +88,7 @@ class DividedBlock(Block):
         return self.temporal_fc(attention.proj(out)).view(patches.shape)
 
     def fold(self) -> None:
-        """One projection after temporal attention instead of two, and the scales inside it."""
+        """Fold ``temporal_fc`` and the scales into the projection after temporal attention."""
         if isinstance(self.temporal_fc, nn.Linear):
             fold_linear(self.temporal_attn.proj, self.temporal_fc)
             fold_scale(self.temporal_attn.proj, self.drop_path.scale)

@@ -22,10 +22,12 @@ from stvideo.core.trace import TokenTrace
 from stvideo.models.arguments import check_choice, take_indices
 from stvideo.models.block import Block
 from stvideo.models.embedding import ClipEmbedding
-from stvideo.models.optimize import clips_at_once
 from stvideo.models.pooling import POOLINGS, AttentivePooler
 from stvideo.reduction.base import IN_BLOCKS
 from stvideo.reduction.hooks import Host
+
+CACHED_BYTES = 24 * 2**20
+"""The widest activation, in bytes, up to which clips go through a CPU together."""
 
 
 class VisionTransformer(ClipEmbedding):
@@ -133,7 +135,7 @@ class VisionTransformer(ClipEmbedding):
             nn.init.trunc_normal_(embedding, std=0.5 if scheme == "scratch" else 0.02)
 
     def reduction_host(self) -> Host:
-        """What reductions may know of this model."""
+        """Describe the model to reductions."""
         return Host(
             embed_dim=self.embed_dim,
             depth=len(self.blocks),
@@ -192,10 +194,19 @@ class VisionTransformer(ClipEmbedding):
         return [range(start, end) for start, end in zip(starts, ends, strict=True) if start < end]
 
     def clips_at_once(self, x: Tensor, tokens: int) -> int:
-        """How many clips of ``x`` (B, ...) with so many patch tokens each go through the blocks together."""
-        first = self.blocks[0]
+        """Choose how many clips of ``x`` (B, ...) with so many patch tokens each go through the blocks together.
+
+        On a CPU, in inference, a large batch is slower than the same clips in turn: its activations fit neither the
+        cache nor the memory that the allocator keeps at hand, so that every layer waits for fresh pages. Elsewhere,
+        under gradients and while compiling or exporting it is the whole batch.
+        """
+        batch, first = x.shape[0], self.blocks[0]
         assert isinstance(first, Block)
-        return x.shape[0] if self.training else clips_at_once(x, tokens * first.mlp.fc1.out_features)
+        whole = self.training or torch.is_grad_enabled() or torch.compiler.is_compiling()
+        if whole or x.device.type != "cpu":
+            return batch
+        most = max(1, CACHED_BYTES // (tokens * first.mlp.fc1.out_features * x.element_size()))
+        return -(-batch // -(-batch // most))
 
     def run_blocks(self, tokens: Tokens, stage: range) -> Tokens:
         """Return the tokens after the blocks of a stage and the reductions among them."""

@@ -148,15 +148,15 @@ def copy_weights(model: Backbone, checkpoint: Checkpoint, may_lack: str = NOTHIN
 def _resize(checkpoint: Checkpoint, name: str, value: Tensor, model: VisionTransformer) -> Tensor:
     """Resize an embedding to the model's size; positional ones with the class positions that the model has in front."""
     if name == "time_embed":
-        return resize_time_embedding(value, model.num_frames)
+        return resize_time_embedding(value, model.extent[0])
     count, size = value.shape[1], checkpoint.metadata.get("model", {}).get("arguments", {}).get("img_size")
     grid = (math.isqrt(count), math.isqrt(count))
     if isinstance(size, list) and len(size) == 2 and all(isinstance(side, int) for side in size):
         grid = (size[0] // model.patch_size, size[1] // model.patch_size)
     prefix = count - grid[0] * grid[1]
-    if prefix < model.num_prefix or prefix > 2:
+    if prefix < model.pos_prefix or prefix > max(2, model.pos_prefix):
         raise StvideoError(f"{checkpoint.path}: cannot tell the grid of its positional embedding {_shape(value)}")
-    return torch.cat((value[:, : model.num_prefix], resize_grid_embedding(value[:, prefix:], grid, model.grid)), dim=1)
+    return torch.cat((value[:, : model.pos_prefix], resize_grid_embedding(value[:, prefix:], grid, model.grid)), dim=1)
 
 
 def _timm_checkpoint(name: str) -> Checkpoint:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import stvideo
-from stvideo.models import optimize as inference
+from stvideo.models import vit
 from stvideo.weights.saving import save_model
 from tests.reduction.hosts import CLIP, KINDS, host
 from tests.reduction.test_every_combination import METHODS, reduced
@@ -107,7 +107,7 @@ def test_slices_of_a_batch_equal_the_whole(attention, scope, monkeypatch):
     clip = torch.randn(5, *CLIP[1:])
     with torch.no_grad():
         whole = model(clip)
-        monkeypatch.setattr(inference, "CACHED_BYTES", 2 * 4 * 64 * 128)  # two clips of 64 patches, hidden width 128
+        monkeypatch.setattr(vit, "CACHED_BYTES", 2 * 4 * 64 * 128)  # two clips of 64 patches, hidden width 128
         passes = passes_of(model)
         sliced = model(clip)
     assert passes == [[2, 2, 1], [2, 2, 1], [3, 2], [5]]  # fewer tokens, more clips
@@ -120,13 +120,13 @@ def test_slices_around_replaced_blocks(method, monkeypatch):
     clip = torch.randn(5, *CLIP[1:])
     with torch.no_grad():
         whole = model(clip)
-        monkeypatch.setattr(inference, "CACHED_BYTES", 2 * 4 * 64 * 128)
+        monkeypatch.setattr(vit, "CACHED_BYTES", 2 * 4 * 64 * 128)
         torch.testing.assert_close(model(clip), whole, atol=1e-5, rtol=1e-5)
 
 
 def test_gradients_and_training_are_never_sliced(monkeypatch):
     model = host("divided")
-    monkeypatch.setattr(inference, "CACHED_BYTES", 1)
+    monkeypatch.setattr(vit, "CACHED_BYTES", 1)
     passes = passes_of(model)
     model(torch.randn(CLIP))
     with torch.no_grad():

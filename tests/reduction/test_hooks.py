@@ -6,7 +6,7 @@ import torch
 import stvideo
 from stvideo import StvideoError
 from stvideo.core.tokens import Tokens
-from stvideo.models import optimize
+from stvideo.models import vit
 from stvideo.reduction import base
 from stvideo.reduction.apply import calibrate, has_losses, reduction_losses
 from stvideo.reduction.base import reduction_class, register_reduction
@@ -42,7 +42,7 @@ def test_a_split_of_the_batch_is_never_seen(attention, method, pool, monkeypatch
         alone = torch.cat([model(clip[None]) for clip in clips])
         traced = torch.cat([model(clip[None], return_trace=True)[0] for clip in clips])
         for cached in (1, 60_000, 150_000, 10**9):  # one clip at a time, stages cut differently, all together
-            monkeypatch.setattr(optimize, "CACHED_BYTES", cached)
+            monkeypatch.setattr(vit, "CACHED_BYTES", cached)
             assert torch.allclose(model(clips), alone, atol=1e-5), cached
             assert torch.allclose(model(clips.flip(0)).flip(0), alone, atol=1e-5), cached
             assert torch.allclose(model(clips, return_trace=True)[0], traced, atol=1e-5), cached
@@ -52,9 +52,9 @@ def test_a_split_of_the_batch_is_never_seen(attention, method, pool, monkeypatch
 def test_stages_are_cut_differently_in_the_test_above(monkeypatch):
     model = with_method("joint", "toy_norm")
     counts = []
-    once = optimize.clips_at_once
-    monkeypatch.setattr("stvideo.models.vit.clips_at_once", lambda *a: counts.append(once(*a)) or counts[-1])
-    monkeypatch.setattr(optimize, "CACHED_BYTES", 60_000)
+    once = model.clips_at_once
+    monkeypatch.setattr(model, "clips_at_once", lambda *a: counts.append(once(*a)) or counts[-1])
+    monkeypatch.setattr(vit, "CACHED_BYTES", 60_000)
     with torch.no_grad():
         model(torch.randn(5, 3, 4, 32, 32))
     assert len(set(counts)) > 1

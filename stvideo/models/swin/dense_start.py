@@ -1,4 +1,4 @@
-"""Weights of a dense Swin as a start for layers on semantic tokens. Pure functions on state dicts."""
+"""Weights of a dense Swin as a start for layers on semantic tokens. Pure functions on state dicts in our names."""
 
 from __future__ import annotations
 
@@ -7,14 +7,10 @@ from torch import Tensor
 
 
 def split_projection(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    """Turn window attention into attention on semantic tokens: ``qkv`` into ``q`` and ``kv``, no position bias.
+    """Turn window attention ``name`` into attention on semantic tokens: ``qkv`` into ``q`` and ``kv``, no bias table.
 
-    Args:
-        state: weights in our names.
-        name: of the attention, e.g. ``layers.2.blocks.4.attn``; left alone if it is no window attention.
+    Left alone if it is no window attention.
     """
-    if f"{name}.qkv.weight" not in state:
-        return state
     state = dict(state)
     state.pop(f"{name}.relative_position_bias_table", None)
     for part in ("weight", "bias"):
@@ -26,13 +22,10 @@ def split_projection(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
 
 
 def merging_to_projection(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    """Turn patch merging into a projection of single tokens: what it makes of four equal neighbours.
+    """Turn patch merging ``name`` into a projection of single tokens: what it makes of four equal neighbours.
 
-    The projection of the merging's norm bias has no exact place; its least-squares part goes into the new bias.
-
-    Args:
-        state: weights in our names.
-        name: of the merging, e.g. ``layers.2.downsample``; left alone if it is a projection already.
+    The projection of the merging's norm bias has no exact place; its least-squares part goes into the new bias. Left
+    alone if it is a projection already.
     """
     reduction = state.get(f"{name}.reduction.weight")
     if reduction is None or reduction.shape[1] != 2 * reduction.shape[0]:

@@ -7,6 +7,7 @@ frame long, so images and clips share every line of code.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable
 
 import torch
@@ -15,7 +16,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from stvideo.core.layers import DropPath, Mlp
-from stvideo.models.embedding import per_frame
+from stvideo.models.embedding import PatchEmbed, per_frame
 
 Size3 = tuple[int, int, int]
 """(frames, rows, columns)."""
@@ -149,14 +150,10 @@ class SwinBlock(nn.Module):
     """Pre-norm block with attention inside (shifted) windows. (B, T, H, W, C) -> (B, T, H, W, C).
 
     Args:
-        dim: channels C.
-        num_heads: attention heads.
         window: window size; cut to the grid where that is smaller.
         shifted: whether the windows are moved by half their size.
-        mlp_ratio: hidden width of the feed-forward part over C.
-        qkv_bias: bias in the query, key and value projection.
-        flat_bias: see `WindowAttention`.
         drop_path_rate: stochastic depth, drawn per clip.
+        dim, num_heads, mlp_ratio, qkv_bias, flat_bias: as for `SwinTransformer`.
     """
 
     def __init__(
@@ -217,41 +214,29 @@ class PatchMerging(nn.Module):
         return self.reduction(self.norm(x))
 
 
-class PatchStem(nn.Module):
+class PatchStem(PatchEmbed):
     """Patches of p x p pixels (of t frames), projected linearly and normalised. (B, 3, T, H, W) -> (B, T', H', W', C).
 
     Sizes that are no multiple of the patch are padded with zeros.
     """
 
-    def __init__(self, patch: Size3, dim: int) -> None:
-        super().__init__()
-        self.patch = patch
-        # An image model keeps the two-dimensional kernel of its checkpoints.
-        self.proj: nn.Module = (
-            nn.Conv3d(3, dim, patch, patch) if patch[0] > 1 else nn.Conv2d(3, dim, patch[1:], patch[1:])
-        )
+    def __init__(self, patch_size: int, tubelet_size: int, dim: int) -> None:
+        super().__init__(patch_size, tubelet_size, dim)
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, clip: Tensor) -> Tensor:
-        extra = [-length % side for length, side in zip(clip.shape[2:], self.patch, strict=True)]
+        extra = [-length % side for length, side in zip(clip.shape[2:], self.size, strict=True)]
         if any(extra):
             clip = F.pad(clip, (0, extra[2], 0, extra[1], 0, extra[0]))
-        over_time = isinstance(self.proj, nn.Conv3d)
-        return self.norm(self.proj(clip).movedim(1, -1) if over_time else per_frame(self.proj, clip))
+        return self.norm(self.project(clip))
 
 
-class ConvNorm(nn.Module):
-    """3x3 convolution of stride 2 and batch norm, in the released STViT-R's parameter names."""
-
-    def __init__(self, in_dim: int, dim: int) -> None:
-        super().__init__()
-        self.c = nn.Conv2d(in_dim, dim, 3, 2, 1, bias=False)
-        self.bn = nn.BatchNorm2d(dim)
-        # Momentum is a constant, so that the number of batches is of no use; files without it load completely.
-        self.bn.num_batches_tracked = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.bn(self.c(x))
+def conv_norm(in_dim: int, dim: int) -> nn.Sequential:
+    """Create a 3x3 convolution of stride 2 and batch norm, in the released STViT-R's parameter names."""
+    norm = nn.BatchNorm2d(dim)
+    # Momentum is a constant, so that the number of batches is of no use; files without it load completely.
+    norm.num_batches_tracked = None
+    return nn.Sequential(OrderedDict(c=nn.Conv2d(in_dim, dim, 3, 2, 1, bias=False), bn=norm))
 
 
 class ConvStem(nn.Module):
@@ -262,7 +247,7 @@ class ConvStem(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.proj = nn.Sequential(ConvNorm(3, dim // 2), nn.Hardswish(), ConvNorm(dim // 2, dim), nn.Hardswish())
+        self.proj = nn.Sequential(conv_norm(3, dim // 2), nn.Hardswish(), conv_norm(dim // 2, dim), nn.Hardswish())
 
     def forward(self, clip: Tensor) -> Tensor:
         # Channels last halves the stem's time, and the tokens need no copy after it.

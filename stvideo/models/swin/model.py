@@ -33,17 +33,13 @@ class SwinStage(nn.Module):
     """One stage: its layers, then the way to the next stage.
 
     Args:
-        plan: kinds of its layers.
         blocks: the layers.
         downsample: leads to the next stage; None in the last one.
         first_layer: number of its first layer in the whole network.
     """
 
-    def __init__(
-        self, plan: Sequence[str], blocks: Sequence[nn.Module], downsample: nn.Module | None, first_layer: int
-    ) -> None:
+    def __init__(self, blocks: Sequence[nn.Module], downsample: nn.Module | None, first_layer: int) -> None:
         super().__init__()
-        self.plan = tuple(plan)
         self.first_layer = first_layer
         self.blocks = nn.ModuleList(blocks)
         self.downsample = downsample
@@ -153,7 +149,7 @@ class SwinTransformer(Backbone):
                 for kind, rate in zip(plan, rates, strict=True)
             ]
             downsample = self.make_downsample(stage) if stage + 1 < len(depths) else None
-            self.layers.append(SwinStage(plan, blocks, downsample, first))
+            self.layers.append(SwinStage(blocks, downsample, first))
             first += depth
         if features_only:
             self.may_lack = r"^norm\d\."  # files of the classifier have none of them
@@ -165,11 +161,11 @@ class SwinTransformer(Backbone):
             self.init_head(num_classes, drop_rate)
         self.init_weights(weight_init)
 
-    # What the relatives change.
+    # Parts that relatives override.
 
     def make_stem(self, dim: int) -> nn.Module:
         """Create the stem: pixels (B, 3, T, H, W) to tokens (B, T', H/4, W/4, C)."""
-        return PatchStem((self.tubelet_size, self.patch_size, self.patch_size), dim)
+        return PatchStem(self.patch_size, self.tubelet_size, dim)
 
     def plan(self, stage: int, depth: int) -> list[str]:
         """List the kinds of the layers of a stage, for `make_block`."""
@@ -193,7 +189,7 @@ class SwinTransformer(Backbone):
             elif isinstance(module, GenerateBlock):
                 module.centers.init_weights()
 
-    # What others ask of a model.
+    # For commands and training.
 
     @property
     def feature_info(self) -> list[dict[str, Any]]:
@@ -213,7 +209,7 @@ class SwinTransformer(Backbone):
             "blocks": [*([(r"^layers\.(\d+)", None)] if coarse else blocks), (r"^norm", (99999,))],
         }
 
-    # The way through.
+    # From clips to features.
 
     def stage_outputs(self, clip: Tensor, return_trace: bool = False) -> tuple[list[Tensor], TokenTrace | None]:
         trace = None
@@ -249,6 +245,7 @@ class SwinTransformer(Backbone):
         return rows, trace.finish(), self.forward_head(grid_tokens(outputs[-1]), pre_logits=True)
 
     def pyramid(self, outputs: Sequence[Tensor], image: bool) -> OrderedDict[str, Tensor]:
+        """Normalise stage outputs: maps (B, C, T, h, w), or (B, C, h, w) of an ``image``, by stage number."""
         maps = OrderedDict()
         for index, x in enumerate(outputs):
             x = self.get_submodule(f"norm{index}")(x).movedim(-1, 1)

@@ -63,7 +63,7 @@ class Centers(nn.Module):
             self.offset = GridConv(dim, dim, over_time=False, bias=True, norm_eps=1e-5)
 
     def init_weights(self) -> None:
-        """Start without an offset."""
+        """Zero the offset."""
         if self.offset is not None:
             nn.init.zeros_(self.offset.proj.weight)
             nn.init.zeros_(self.offset.proj.bias)
@@ -92,16 +92,13 @@ class SemanticBlock(nn.Module):
     """Pre-norm block that semantic tokens (B, T, h, w, C) take part in, with LayerScale on both branches.
 
     Args:
-        dim: channels C.
-        num_heads: attention heads.
         side: semantic tokens along a window's side.
         window: patches along a window's side.
         shortcut: residual on the centres in the first layer of the STGM (the released STViT-R has none).
         over_time: attention among semantic tokens sees all frames of a clip instead of one.
-        mlp_ratio: hidden width of the feed-forward part over C.
-        qkv_bias: bias of the query and key-value projections.
         layer_scale: initial scale of both branches.
         drop_path_rate: stochastic depth, drawn per clip.
+        dim, num_heads, mlp_ratio, qkv_bias: as for `SwinTransformer`.
     """
 
     def __init__(
