@@ -15,7 +15,9 @@ from stvideo.weights.factory import create_model
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 OWN = ("stvideo", "configs", "data_tools", "docs", "tests")
-SECTION = re.compile(r"(?<![\w./-])((?:model|data|train|evaluate|visualize|predict)\.[a-z_]+(?:\.\w+)*)(?=[=,:\s)\]]|$)")
+SECTION = re.compile(
+    r"(?<![\w./-])((?:model|data|train|evaluate|visualize|predict)\.[a-z_]+(?:\.\w+)*)(?=[=,:\s)\]]|$)"
+)
 FILE = re.compile(rf"(?<![\w./-])((?:{'|'.join(OWN)})/[\w./*-]*\w(?:/|\.\w+)?)")
 FILE_NAME = re.compile(r"\.(txt|csv|json|safetensors|onnx|yaml|py|yml)$")
 COMMAND = re.compile(r"python -m stvideo\.(\w+)|-m stvideo\.(\w+)")
