@@ -1,4 +1,4 @@
-"""Probabilities as bars of text."""
+"""Write probabilities as bars of text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Colours for tokens: far apart for tokens that are close in the picture, the same for the same token."""
+"""Choose colours for tokens: far apart for tokens that are close in the picture, the same for the same token."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def token_colors(token: NDArray[np.int64], known: dict[bytes, int]) -> NDArray[n
 
 
 def _likeness() -> NDArray[np.float64]:
-    """(K, K) how easily two colours of the palette are taken for each other: 1 the same, towards 0 far apart."""
+    """Compute the likeness of every two colours of the palette, (K, K): 1 the same, towards 0 far apart."""
     ring, hue = np.divmod(np.arange(len(PALETTE)), HUES)
     angle = 2 * np.pi * (hue + 0.33 * ring) / HUES
     lab = np.stack((np.array(LIGHTNESS)[ring], CHROMA * np.cos(angle), CHROMA * np.sin(angle)), axis=-1)
@@ -63,13 +63,13 @@ _LIKENESS = _likeness()
 
 
 def _place(positions: NDArray[np.int64], shape: tuple[int, ...]) -> tuple[float, ...]:
-    """First frame, last frame, mean row and mean column of a token."""
+    """Find first frame, last frame, mean row and mean column of a token."""
     frames, rows, columns = np.unravel_index(positions, shape)
     return frames.min(), frames.max(), rows.mean(), columns.mean()
 
 
 def _closeness(places: NDArray[np.float64], extent: int) -> NDArray[np.float64]:
-    """(M, M) how much two tokens need different colours."""
+    """Compute how much every two tokens need different colours, (M, M)."""
     first, last, row, column = places.T
     gap = np.maximum(first[:, None], first[None]) - np.minimum(last[:, None], last[None])  # frames; <= 0: together
     away = np.hypot(row[:, None] - row[None], column[:, None] - column[None]) / extent

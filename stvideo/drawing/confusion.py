@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: the confusion matrix and the worst classes. From plain numbers."""
+"""Plot the confusion matrix and the worst classes of an evaluation, from plain numbers."""
 
 from __future__ import annotations
 

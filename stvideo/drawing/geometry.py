@@ -1,4 +1,4 @@
-"""Where the patch grid of a model lies on a video frame."""
+"""Map the patch grid of a model to the pixels of a video frame."""
 
 from __future__ import annotations
 
@@ -69,6 +69,6 @@ def spread(count: int, most: int) -> list[int]:
 
 
 def _cells(length: int, start: float, extent: float, count: int) -> NDArray[np.int64]:
-    """For each of ``length`` pixels the cell, of ``count`` over [start, start + extent), that holds its centre."""
+    """Find for each of ``length`` pixels the cell, of ``count`` over [start, start + extent), that holds its centre."""
     cells = np.floor((np.arange(length) + 0.5 - start) / extent * count).astype(np.int64)
     return np.where((cells >= 0) & (cells < count), cells, -1)

@@ -21,7 +21,7 @@ SMALLEST_LINED = 4  # pixels of a patch; lines would hide smaller ones
 
 
 class FramePainter:
-    """Draws one time step of a layer, over as many pictures of the same size as wanted.
+    """Draw one time step of a layer, over as many pictures of the same size as wanted.
 
     Kept patches stay as they are, fused ones are tinted, dropped ones dark, patches that share a token take the
     colour of that token, with lines around it; what lies outside the patch grid is faded.
@@ -66,7 +66,7 @@ def paint(frame: NDArray[np.uint8], states: LayerStates, t: int, area: PatchArea
 
 
 def _mixture(states: LayerStates, t: int) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """For each patch: the weights of the picture (H, W, 1) and of its gray copy (H, W, 3), and what is added."""
+    """Compute for each patch the weights of the picture (H, W, 1) and of its gray copy (H, W, 3), and what is added."""
     state, color = states.state[t][..., None], states.color[t].astype(np.float32)
     through_fused = (state == SHARED) & states.fused[t][..., None]
     light = np.where(through_fused, THROUGH_FUSED, 1.0)
@@ -80,7 +80,7 @@ def _mixture(states: LayerStates, t: int) -> tuple[NDArray[np.float32], NDArray[
 
 
 def _lines(token: NDArray[np.int64], drawn: NDArray[np.bool_], thickness: int) -> NDArray[np.bool_]:
-    """(h, w) pixels of the lines between tokens of which one is ``drawn``; token -2 lies outside the grid.
+    """Mark the pixels (h, w) of lines between tokens of which one is ``drawn``; token -2 lies outside the grid.
 
     A line of one pixel lies on the right of, or below, the border between two patches; thicker ones on both sides.
     """

@@ -1,4 +1,4 @@
-"""One self-contained web page per video: scrub through time and layers, point at a patch, see its token."""
+"""Write one self-contained web page per video: scrub through time and layers, point at a patch, see its token."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def draw_page(
 
 
 def _layer(row: LayerStates, num_frames: int) -> dict[str, Any]:
-    """One layer as flat lists over (T, H, W), and the time step of each frame."""
+    """Write one layer as flat lists over (T, H, W), and the time step of each frame."""
     palette, color = np.unique(row.color.reshape(-1, 3), axis=0, return_inverse=True)
     name = row.name if row.layer == "output" else f"{row.name} · {row.method}"
     return {
@@ -103,7 +103,7 @@ def _layer(row: LayerStates, num_frames: int) -> dict[str, Any]:
 
 
 def _scores(row: LayerStates) -> dict[str, Any]:
-    """Scores, and those that get the darkest and the palest heat; a fused token, which sums up many, may lie above."""
+    """Give scores, and those of the darkest and the palest heat; a fused token, which sums up many, may lie above."""
     if row.score is None:
         return {"score": None}
     score = np.nan_to_num(row.score)

@@ -1,4 +1,4 @@
-"""Plots of plain numbers, with matplotlib and without a display."""
+"""Plot plain numbers, with matplotlib and without a display."""
 
 from __future__ import annotations
 

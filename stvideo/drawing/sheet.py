@@ -1,4 +1,4 @@
-"""The sheet: sampled frames across, reduction layers down."""
+"""Draw the sheet: sampled frames across, reduction layers down."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def _draw_label(draw: ImageDraw.ImageDraw, middle: float, layer: LayerStates | N
 
 
 def _legend(states: Sequence[LayerStates], area: PatchArea) -> list[tuple[list[Color], str]]:
-    """Colours and what they mean; only of those that occur."""
+    """List colours with their meanings, only those that occur."""
     present = {int(state) for row in states for state in np.unique(row.state)}
     every = np.unique(np.concatenate([row.color[row.state == SHARED] for row in states]), axis=0)
     shared = [tuple(every[i].tolist()) for i in spread(len(every), 4)]

@@ -1,4 +1,4 @@
-"""What became of every patch of a clip, read from a `TokenTrace` alone: the same for every method."""
+"""Read the state of every patch of a clip from a `TokenTrace` alone, in the same way for every method."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def layer_states(
 
 
 def _classify(token: NDArray[np.int64], fused: NDArray[np.bool_], semantic: bool) -> NDArray[np.uint8]:
-    """State of every patch. In a semantic layer every token stands for a region, were it of a single patch."""
+    """Find the state of every patch. In a semantic layer every token stands for a region, were it of a single patch."""
     alive = token >= 0
     _, inverse, counts = np.unique(token, return_inverse=True, return_counts=True)
     inverse = inverse.reshape(token.shape)
@@ -135,7 +135,7 @@ def _classify(token: NDArray[np.int64], fused: NDArray[np.bool_], semantic: bool
 
 
 def _tint(token: NDArray[np.int64], state: NDArray[np.uint8], palette_rows: dict[bytes, int]) -> NDArray[np.uint8]:
-    """(T, H, W, 3) colour of fused and shared patches; see `token_colors` for ``palette_rows``."""
+    """Colour fused and shared patches, (T, H, W, 3); see `token_colors` for ``palette_rows``."""
     fused = state == FUSED
     many = max(len(np.unique(frame[where])) for frame, where in zip(token, fused, strict=True)) > FEW_FUSED
     color = token_colors(np.where((state == SHARED) | (fused & many), token, -1), palette_rows)

@@ -1,4 +1,4 @@
-"""Text on pictures, in the fonts that matplotlib brings along."""
+"""Write text on pictures, in the fonts that matplotlib brings along."""
 
 from __future__ import annotations
 

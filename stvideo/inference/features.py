@@ -1,4 +1,4 @@
-"""Features of videos as arrays on disk, for whatever comes after the network."""
+"""Save features of videos as arrays on disk."""
 
 from __future__ import annotations
 

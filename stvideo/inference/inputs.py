@@ -1,4 +1,4 @@
-"""Which videos a command was given, and what the files that come of them are called."""
+"""Collect the videos that a command was given, and name the files that come of them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _videos_of(argument: str) -> list[Path]:
 
 
 def _videos_in(folder: Path) -> list[Path]:
-    """Video files anywhere in a folder, or its images if there are none."""
+    """List video files anywhere in a folder, or its images if there are none."""
     return [folder / name for name in list(video_files(folder)) or video_files(folder, IMAGE_SUFFIXES)]
 
 
@@ -131,5 +131,5 @@ def _stem(video: Path) -> str:
 
 
 def _shortened(name: str, most: int) -> str:
-    """As much of ``name`` as ``most`` bytes hold, without bytes that are no characters."""
+    """Cut ``name`` to ``most`` bytes, without bytes that are no characters."""
     return os.fsencode(name)[:most].decode(errors="ignore")

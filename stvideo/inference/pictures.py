@@ -1,4 +1,4 @@
-"""Pictures of one video: sheet and page of its middle clip, and an overlay of all of it."""
+"""Draw pictures of one video: sheet and page of its middle clip, and an overlay of all of it."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def _save_overlay(path: Path, video: Readable, predictor: Predictor, layer: Laye
 
 
 def _frames(video: Readable, window: Window, size: tuple[int, int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Number and picture of every frame of a window, a limited number of them in memory."""
+    """Read number and picture of every frame of a window, a limited number of them in memory."""
     step = max(8, FRAMES_BYTES // (3 * size[0] * size[1]))
     for start in range(window.start, window.stop, step):
         block = range(start, min(start + step, window.stop))

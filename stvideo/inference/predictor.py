@@ -1,4 +1,4 @@
-"""A checkpoint made ready for single videos: what `predict` and `visualize` share."""
+"""Run a checkpoint on single videos, for `predict` and `visualize`."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Window:
 
 @dataclass
 class Predictor:
-    """A model made ready for single videos.
+    """Run a model on single videos.
 
     Attributes:
         model: in evaluation mode, with its class names.
@@ -78,7 +78,7 @@ class Predictor:
         return self.preprocessing.indices(info.num_frames, info.fps)
 
     def repeats(self, info: VideoInfo) -> bool:
-        """Whether the video is too short for a clip, so that its last frame is repeated."""
+        """Tell whether the video is too short for a clip, so that its last frame is repeated."""
         by_segments = self.preprocessing.sampling == "segment"
         return info.num_frames < (self.preprocessing.num_frames if by_segments else int(self.span(info)))
 

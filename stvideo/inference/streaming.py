@@ -40,7 +40,7 @@ def is_stream(argument: str) -> bool:
 
 
 class LiveSource:
-    """Reads a stream in a thread of its own and keeps the frames of its last ``span`` seconds.
+    """Read a stream in a thread of its own and keep the frames of its last ``span`` seconds.
 
     A file is played at its own speed, as if it were live.
 

@@ -1,4 +1,4 @@
-"""What happens when: class probabilities of windows that slide over a whole video."""
+"""Compute class probabilities of windows that slide over a whole video."""
 
 from __future__ import annotations
 
