@@ -181,14 +181,6 @@ class Backbone(Reducible):
         assert tokens.trace is not None
         return self.norm(tokens.patches).flatten(1, 2), tokens.trace.finish(), self.forward_head(tokens, True)
 
-    def stage_outputs(self, clip: Tensor, return_trace: bool = False) -> tuple[list[Tensor], TokenTrace | None]:
-        """Compute the tokens (B, T, h, w, C) at the end of every stage, and the trace if asked for.
-
-        Raises:
-            StvideoError: the model has no stages.
-        """
-        raise StvideoError(f"{type(self).__name__} has no stages; use forward_map or forward_intermediates")
-
     @property
     def feature_info(self) -> list[dict[str, Any]]:
         """List channels and stride of every stage, in timm's words; empty without stages."""

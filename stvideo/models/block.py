@@ -96,7 +96,10 @@ class Block(nn.Module):
         """
         q, k, _ = self.project_qkv(tokens, tokens.sequences())
         first, bias = tokens.num_prefix, tokens.attention_bias()
-        query = q[:, :, :1] if of_class else q[:, :, first:].mean(dim=2, keepdim=True)
+        query = q[:, :, :1]
+        if not of_class:
+            weight = tokens.sizes().flatten(0, 1)[:, None, None]
+            query = weight @ q[:, :, first:].float() / weight.sum(dim=-1, keepdim=True)
         rows = head_attention_weights(query, k, None if bias is None else bias.flatten(0, 1))
         return rows[:, :, 0, first:].unflatten(0, tokens.patches.shape[:2])
 

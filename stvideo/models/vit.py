@@ -59,7 +59,6 @@ class VisionTransformer(ClipEmbedding):
     """
 
     takes_reductions = True
-    block_class: type[Block] = Block
 
     def __init__(
         self,
@@ -122,7 +121,7 @@ class VisionTransformer(ClipEmbedding):
 
     def make_block(self, dim: int, num_heads: int, **options: Any) -> Block:
         """Create one block of this model."""
-        return self.block_class(dim, num_heads, **options)
+        return Block(dim, num_heads, **options)
 
     def embeddings(self) -> list[nn.Parameter]:
         return [*super().embeddings(), *([] if self.pooler is None else [self.pooler.query_tokens])]

@@ -6,6 +6,8 @@ import torch
 
 import stvideo
 from stvideo import StvideoError
+from stvideo.models import registry
+from stvideo.models.vit import VisionTransformer
 
 
 @pytest.mark.parametrize("name", stvideo.list_models())
@@ -36,6 +38,29 @@ def test_a_variant_takes_its_reductions_keywords():
     with torch.device("meta"):
         large = stvideo.create_model("stvit_timesformer_large_patch16_224")
     assert large.reductions["stgm"].layers == (8, 9)
+
+
+def test_a_backbone_from_outside(monkeypatch):
+    """A ViT with four register tokens that adds its own mean to the feature, as a plugin would write it."""
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+
+    class RegisterViT(VisionTransformer):
+        def pool(self, tokens):
+            return super().pool(tokens) + self.norm(tokens.prefix[:, :, 1:]).mean(dim=(1, 2))
+
+    shape = dict(img_size=32, patch_size=8, embed_dim=32, depth=4, num_heads=4, num_registers=4)
+    for _ in range(2):  # its module may be imported again
+        stvideo.register_model(stvideo.ModelEntry("vit_reg4", RegisterViT, shape))
+    assert "vit_reg4" in stvideo.list_models()
+    dense = stvideo.create_model("vit_reg4", num_classes=3, num_frames=2).eval()
+    clip = torch.randn(2, 3, 2, 32, 32)
+    with torch.no_grad():
+        assert dense(clip).shape == (2, 3) and dense.forward_features(clip).num_prefix == 5
+        reduced = stvideo.apply_reduction(dense, "evit", keep_rate=0.5, layers=(1,), fuse=False)
+        assert reduced.forward_features(clip).patches.shape == (2, 1, 16, 32)
+        assert reduced.attention_maps(clip, 2).shape == (2, 4, 2, 4, 4)
+    with pytest.raises(StvideoError, match="exists already"):
+        stvideo.register_model(stvideo.ModelEntry("vit_reg4", VisionTransformer))
 
 
 def test_reduction_as_name_or_mapping():

@@ -212,6 +212,7 @@ class SwinTransformer(Backbone):
     # From clips to features.
 
     def stage_outputs(self, clip: Tensor, return_trace: bool = False) -> tuple[list[Tensor], TokenTrace | None]:
+        """Compute the tokens (B, T, h, w, C) at the end of every stage, and the trace if asked for."""
         trace = None
         x = self.patch_embed(self.check_clip(clip).to(next(self.parameters()).dtype))
         outputs = []
