@@ -76,7 +76,7 @@ def test_every_command_takes_them_in(folder, trained):
     plugins = "plugins=[my_methods,my_models]"
     sweep = f"sweep={trained}.{METHODS[trained]}"
     command(folder, "evaluate", trained, sweep, plugins, "evaluate.views=1x1")
-    points = json.loads((folder / trained / "evaluation" / "sweep.json").read_text())["points"]
+    points = json.loads((folder / trained / "sweep" / "sweep.json").read_text())["points"]
     assert len({point["gmacs_per_view"] for point in points}) > 1
     assert any(point["is_control"] for point in points)
     video = next((folder.parent).rglob("*.mp4"))
