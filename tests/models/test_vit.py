@@ -7,6 +7,7 @@ import stvideo
 from stvideo import StvideoError
 from stvideo.core.rope import Rope
 from stvideo.models.vit import VisionTransformer
+from stvideo.weights.export import export_program
 from tests.models import vit_textbook as textbook
 
 HEADS, DIM, DEPTH = 2, 24, 2
@@ -201,3 +202,10 @@ def test_bad_arguments_are_one_clear_line(options, message):
 def test_clips_that_tubelets_do_not_divide_are_one_clear_line():
     with pytest.raises(StvideoError, match=r"5 frames are not divisible by the tubelet size 2; .*: 4"):
         vit(tubelet_size=2)(torch.randn(1, 3, 5, 16, 24))
+
+
+@pytest.mark.parametrize("case", ["axial rotary", "rotary of V-JEPA 2", "attentive pooling"])
+def test_exports_for_any_batch(case):
+    model, clips = vit(**CASES[case]), torch.randn(3, *CLIP[1:])
+    with torch.no_grad():
+        torch.testing.assert_close(export_program(model).module()(clips), model(clips))
