@@ -25,16 +25,17 @@ from typing import Any
 
 import torch
 
+from stvideo.benchmarks.timing import Timing, race_models
 from stvideo.core.errors import StvideoError
 from stvideo.core.messages import logger
 from stvideo.runtime.run_folder import write_atomically
 from stvideo.settings import cli
-from stvideo.training.speed import Speed, side_by_side
 from stvideo.weights.factory import load_model
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIG = "configs/demo.yaml"
 MIN_DENSE_TOP1 = 90.0
+BATCH = 16  # clips, for the speeds
 # Decoding runs beside training: threads that compete with it for the same cores slow such small networks down.
 THREADS = max(1, (os.cpu_count() or 1) // 2)
 STGM = "{layers: [1, 2], grid: [null, 3, 3]}"
@@ -108,8 +109,9 @@ def run_demo(output: Path, size: Size, *, check: bool) -> int:
     call("-m", "stvideo.compare", str(output / "stgm"), str(output / "random"))
     draw_masks(output)
     torch.set_num_threads(THREADS)
-    speeds = side_by_side({c.name: load_model(output / c.name) for c in CONTESTANTS}, batch_size=16)
-    rows = [row(contestant, output, speeds[contestant.name]) for contestant in CONTESTANTS]
+    models = {c.name: load_model(output / c.name) for c in CONTESTANTS}
+    training, evaluation = (race_models(models, batch_size=BATCH, training=t) for t in (True, False))
+    rows = [row(c, output, training[c.name], evaluation[c.name]) for c in CONTESTANTS]
     print("\n" + save_table(rows, output), flush=True)
     print(f"\n{what_to_look_at(output)}\n{time.monotonic() - started:.0f} seconds in all", flush=True)
     return verdict(rows) if check else 0
@@ -165,7 +167,7 @@ def what_to_look_at(output: Path) -> str:
     return "\n".join(f"{what:<{width}}  {path}" for what, path in shown if path.exists())
 
 
-def row(contestant: Contestant, output: Path, speed: Speed) -> dict[str, Any]:
+def row(contestant: Contestant, output: Path, training: Timing, evaluation: Timing) -> dict[str, Any]:
     """What the table says of one contestant."""
     metrics = json.loads((output / contestant.name / "metrics.json").read_text())
     return {
@@ -173,8 +175,8 @@ def row(contestant: Contestant, output: Path, speed: Speed) -> dict[str, Any]:
         "title": contestant.title,
         "top1": metrics["top1"],
         "gmacs_per_view": metrics["gmacs_per_view"],
-        "training_clips_per_second": speed.training,
-        "evaluation_clips_per_second": speed.evaluation,
+        "training_clips_per_second": BATCH / (training.median or float("nan")),
+        "evaluation_clips_per_second": BATCH / (evaluation.median or float("nan")),
         "reduction": metrics["reduction"],
         "evaluated": metrics["evaluated"],
         "views": metrics["views"],

@@ -13,7 +13,7 @@ Any setting of the file can be changed on the command line, for instance
     resume=auto|PATH|never                      continue this run (auto, the default), another one, or start afresh
     plugins=[my_methods]                        import my_methods.py first: reductions and models of your own
 
-The same command started again continues where the last checkpoint stands. Results go to the folder `output`:
+The same command started again continues from the last checkpoint. Results go to the folder `output`:
 config.yaml, environment.json, log.jsonl, trackers/, checkpoints/, and the links `last` and `best`.
 """
 
@@ -26,8 +26,9 @@ from stvideo.runtime.signals import StopSignal
 from stvideo.settings import cli
 from stvideo.settings.config import Config, load_config
 from stvideo.training.checks import check_training
+from stvideo.training.data import TrainingData
+from stvideo.training.faults import explained
 from stvideo.training.session import Session
-from stvideo.training.step import take_step
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -52,49 +53,32 @@ def train(config: Config) -> int:
         trackers=config.train.trackers,
         timeout_minutes=config.train.process_timeout_minutes,
     )
-    with RunLock(run.path, accelerator), stop, Session(config, run, accelerator, stop) as session:
-        session.resume_or_start()
-        while not session.is_finished():
-            if not session.progress.evaluation_due:
-                train_epoch(session)
-            if session.progress.evaluation_due and not session.stopping:
-                session.evaluate()
-            session.save()
-            if session.stopping:
-                reason = stop.reason or "because another process was asked to"
-                session.log.event(session.progress.step, f"stopped {reason}")
-                session.log.say(f"stopped {reason} with a checkpoint; the same command continues this run")
-                return stop.exit_status
-        session.summarize()
+    with RunLock(run.path, accelerator), stop:
+        data = TrainingData(config, accelerator)
+        with explained(config, data.loader), Session(config, run, accelerator, stop, data) as session:
+            while not session.is_finished():
+                if not session.progress.evaluation_due:
+                    train_epoch(session)
+                if session.progress.evaluation_due and not session.stopping:
+                    session.evaluate()
+                session.save()
+                if session.stopping:
+                    session.say_stopped()
+                    return stop.exit_status
+            session.summarize()
     return 0
 
 
 def train_epoch(session: Session) -> None:
     """Train to the end of the epoch, to `max_steps`, or until a signal asks to stop."""
-    config = session.config.train
     session.model.train()
-    for batches in session.global_batches():
-        session.set_schedules()
-        with session.timer():
-            result = take_step(
-                accelerator=session.accelerator,
-                model=session.networks.model if session.micro_batches else session.model,
-                criterion=session.criterion,
-                optimizer=session.optimizer,
-                batches=batches,
-                prepare=session.clips.clip_and_target,
-                clip_grad_norm=config.clip_grad_norm,
-                seed=session.seed,
-                micro_batches=session.micro_batches,
-            )
-            if not result.skipped:
-                session.average_weights()
-        session.count(result)
+    for batches in session.steps():
+        session.train_step(batches)
         if session.stopping or session.reached_max_steps():
             break
         if session.wants_checkpoint():
             session.save()
-    session.end_of_epoch()
+    session.end_epoch()
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from stvideo.models.registry import list_models, model_entry
 from stvideo.reduction.apply import apply_reduction, reduction_options, remove_reduction
 from stvideo.reduction.base import list_reductions
 from stvideo.settings.config import load_config
-from stvideo.settings.model_arguments import model_arguments
+from stvideo.weights.configured import model_arguments
 from stvideo.weights.factory import create_model, load_model
 
 SIZES = ("num_classes", "num_frames", "img_size")

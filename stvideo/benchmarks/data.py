@@ -198,7 +198,7 @@ def race_loader(
     """Measure the loader with every number of processes, alone and with the model; returns rows and notes."""
     rows, notes = [], []
     if entrant is not None:
-        step, prepare = entrant.step(), ClipPreparer(clips.data, device, num_classes=1).clip
+        step, prepare = entrant.step(), ClipPreparer(clips.data, device).clip
         clip = random_clip((clips.batch_size, *entrant.clip_shape), device)
         model = clips.batch_size / (race({0: partial(step, clip)}, rounds=settings.rounds)[0].median or 1)
         notes.append(f"{entrant.candidate.label} by itself takes {model:.1f} clips/s ({settings.mode}, {device})")

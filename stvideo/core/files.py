@@ -32,7 +32,7 @@ def replacing(path: Path) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise StvideoError(f"{path}: cannot be written: {error.strerror or error}") from None
+            raise StvideoError(f"{path}: cannot be written: {error.strerror or error}") from error
         raise
 
 

@@ -124,7 +124,7 @@ class VideoSet:
             world_size=accelerator.num_processes,
             device=accelerator.device,
         )
-        prepare = ClipPreparer(config.data, accelerator.device, num_classes=len(self.classes)).clip
+        prepare = ClipPreparer(config.data, accelerator.device).clip
         own: Rows = ([], [[] for _ in models])
         stopped, clips, started = False, 0, time.perf_counter()
         quiet = None if accelerator.is_main_process else True  # None: where nobody watches

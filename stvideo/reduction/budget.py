@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from stvideo.core.errors import StvideoError, nearest
+from stvideo.core.seeding import NO_PROCESS, step_seed
 from stvideo.reduction.apply import reductions_of
 
 Budgets = Mapping[str, Mapping[str, Any]]
@@ -83,8 +84,7 @@ def draw_budgets(model: nn.Module, seed: int, step: int) -> None:
 
     The draw is a function of ``seed`` and ``step`` alone, so that all processes agree and a resumed run repeats it.
     """
-    own = (seed * 1_000_003 + step) * 65_537 + 65_536  # that of no process
-    generator = torch.Generator().manual_seed(own % 2**64)
+    generator = torch.Generator().manual_seed(step_seed(seed, step, NO_PROCESS))
     for reduction in reductions_of(model).values():
         reduction.draw_budget(generator)
 

@@ -95,23 +95,23 @@ def whole(value: Any) -> Any:
     return [whole(item) for item in value] if isinstance(value, list) else value
 
 
-def share_weights(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+def shard_state(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """``state``, whole, as the shards that ``model`` holds."""
     current = model.state_dict()
-    return {name: _share(tensor, current.get(name)) for name, tensor in state.items()}
+    return {name: _shard(tensor, current.get(name)) for name, tensor in state.items()}
 
 
-def share_optimizer(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+def shard_optimizer(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """A whole optimiser state as the shards of the parameters that ``optimizer`` holds."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    shares = {}
+    shards: dict[int, Any] = {}
     for number, values in state["state"].items():
         like = parameters[number] if number < len(parameters) else None
-        shares[number] = {
-            key: _share(value, like) if like is not None and getattr(value, "shape", None) == like.shape else value
+        shards[number] = {
+            key: _shard(value, like) if like is not None and getattr(value, "shape", None) == like.shape else value
             for key, value in values.items()
         }
-    return {**state, "state": shares}
+    return {**state, "state": shards}
 
 
 @contextmanager
@@ -165,7 +165,7 @@ def _units(model: nn.Module, processes: int) -> list[nn.Module]:
     return found
 
 
-def _share(tensor: Tensor, like: Any) -> Tensor:
+def _shard(tensor: Tensor, like: Any) -> Tensor:
     if not isinstance(like, DTensor):
         return tensor
     return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None)

@@ -25,9 +25,9 @@ POSITIVE = (
     "train.epochs", "train.lr", "train.accumulation_steps", "train.eval_every_epochs", "train.log_every_steps",
     "train.keep_checkpoints", "train.distill_temperature", "data.batch_size", "data.num_frames", "data.stride",
     "data.target_fps", "data.img_size", "data.clips_per_video", "train.max_steps", "train.lr_batch_size",
-    "train.checkpoint_every_steps", "train.clip_grad_norm", "train.layer_decay", "evaluate.batch_size",
-    "predict.window_seconds", "predict.hop_seconds", "visualize.columns", "visualize.video_side",
-    "visualize.max_clips", "top_k",
+    "train.checkpoint_every_steps", "train.clip_grad_norm", "train.layer_decay", "train.calibration_clips",
+    "evaluate.batch_size", "predict.window_seconds", "predict.hop_seconds", "visualize.columns",
+    "visualize.video_side", "visualize.max_clips", "top_k",
 )  # fmt: skip
 LARGEST_SEED = 2**62  # torch takes 64 bits, and every process adds its number
 NOT_NEGATIVE = (

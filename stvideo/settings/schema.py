@@ -88,6 +88,7 @@ class TrainConfig:
     label_smoothing: float = 0.0
     ema_decay: float | None = None
     ema_device: str | None = None  # where the moving average waits, e.g. cpu to spare a GPU; None: with the model
+    calibration_clips: int = 64  # training clips that reductions see before a fresh run, if they ask for any
     teacher: str | None = None  # checkpoint of a (dense) model to distil from
     distill_weight: float = 1.0
     distill_temperature: float = 1.0

@@ -8,7 +8,7 @@
         checksums.json                 SHA-256 of every file above
 
 No random state is stored: every draw of a step is a function of the seed, the step and the process
-(`stvideo.training.step.seed_step`), and every draw of a sample of the seed, the epoch and the video.
+(`stvideo.core.seeding.step_seed`), and every draw of a sample of the seed, the epoch and the video.
 """
 
 from __future__ import annotations
@@ -35,38 +35,10 @@ from stvideo.core.errors import StvideoError
 from stvideo.core.messages import logger
 from stvideo.runtime.run_folder import RunFolder, keep_as
 from stvideo.settings.config import Config, to_dict
+from stvideo.training.progress import Progress
 
 STATE = "training_state"
 CHECKSUMS = "checksums.json"
-
-
-@dataclass
-class Progress:
-    """How far a run is.
-
-    Attributes:
-        epoch: whole epochs done.
-        step: optimiser steps done.
-        videos: videos of the current epoch that are done, over all processes.
-        evaluation_due: the epoch is done but its evaluation is not.
-        best: highest top-1 so far, in per cent; -1 before the first evaluation.
-        bad_steps: consecutive steps so far whose gradient was not finite.
-        micro_batch: clips that a process computes at once since memory ran out; None: a whole batch.
-        loss, correct, clips: sums over all clips seen since the last line of the log.
-        substituted: clips of this epoch that stood in for an unreadable video.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    videos: int = 0
-    evaluation_due: bool = False
-    best: float = -1.0
-    bad_steps: int = 0
-    micro_batch: int | None = None
-    loss: float = 0.0
-    correct: float = 0.0
-    clips: float = 0.0
-    substituted: float = 0.0
 
 
 def save_checkpoint(run: RunFolder, *, progress: Progress, keep: int, is_best: bool, **content: Any) -> Path:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import LoggerType
 
-from stvideo.core.errors import StvideoError
+from stvideo.core.errors import StvideoError, nearest
 from stvideo.data.clips.protocols import find_protocol
 from stvideo.settings.checks import check_config
 from stvideo.settings.config import Config
-from stvideo.training.log import check_trackers
 
 
 def check_training(config: Config) -> None:
@@ -20,7 +21,7 @@ def check_training(config: Config) -> None:
         find_protocol(getattr(config.evaluate, key), f"evaluate.{key}")
     # Of this machine: a run may well be evaluated on one that has neither.
     _check_device(config.train.ema_device)
-    check_trackers(config.train.trackers)
+    _check_trackers(config.train.trackers)
     if not config.data.train:
         raise StvideoError(
             "data.train is not set: a list file, Kinetics CSV, Something-Something JSON or a folder of classes"
@@ -43,3 +44,21 @@ def _check_device(name: str | None) -> None:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = " ".join(str(error).split())[:120]
         raise StvideoError(f"train.ema_device={name}: no such device here ({reason}); use cpu, or null") from None
+
+
+def _check_trackers(names: list[str]) -> None:
+    """Refuse a tracker that Accelerate does not know or that is not installed.
+
+    Raises:
+        StvideoError: with the names that would do.
+    """
+    known = [tracker.value for tracker in LoggerType if tracker.value != "all"]
+    installed = [str(getattr(tracker, "value", tracker)) for tracker in get_available_trackers()]
+    for name in names:
+        if name not in known:
+            hint = nearest(name, known)
+            raise StvideoError(f"train.trackers: unknown tracker {name!r}{hint}; known: {', '.join(known)}, or []")
+        if name not in installed:
+            raise StvideoError(
+                f"train.trackers: {name!r} is not installed here; installed: {', '.join(installed)}, or []"
+            )

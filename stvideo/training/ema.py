@@ -5,14 +5,17 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from stvideo.runtime.sharding import local
 
+Network = TypeVar("Network", bound=nn.Module)
 
-class WeightAverage:
+
+class WeightAverage(Generic[Network]):
     """Keeps ``average`` <- decay * average + (1 - decay) * weights after every optimiser step.
 
     Early on the decay is lowered to (1 + step) / (10 + step), so that the random start is forgotten at once.
@@ -24,10 +27,11 @@ class WeightAverage:
         device: where the average waits, e.g. ``cpu`` to spare a GPU's memory; None for where the model is.
     """
 
-    def __init__(self, model: nn.Module, decay: float, device: str | None = None) -> None:
+    def __init__(self, model: Network, decay: float, device: str | None = None) -> None:
         self.decay = decay
         self.device = device
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.model = copy.deepcopy(model)
+        self.model.eval().requires_grad_(False)
 
     @contextmanager
     def on(self, device: torch.device) -> Iterator[None]:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import errno
 import json
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from stvideo.core.errors import StvideoError
 from stvideo.core.out_of_memory import is_out_of_memory
+from stvideo.data.loading.loader import Loader
 from stvideo.settings import memory_advice
-from stvideo.training.checkpoint import write_checkpoint
-
-if TYPE_CHECKING:
-    from stvideo.training.session import Session
-    from stvideo.training.step import StepResult
+from stvideo.settings.config import Config
 
 # What torch.distributed says when another process has gone or does not answer.
 LOST_PEER = (
@@ -31,14 +30,30 @@ LOST_PEER = (
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)
 
 
-def explain(error: BaseException, session: Session) -> StvideoError | None:
-    """The sentence for an error that has one, else None and the traceback is shown."""
-    run, text = session.run.path, str(error)
+@contextmanager
+def explained(config: Config, loader: Loader) -> Iterator[None]:
+    """Raise a `StvideoError` for every failure inside that has a sentence; others keep their traceback.
+
+    Args:
+        config: names the run folder, and the settings to change when memory is full.
+        loader: whose worker may have died, which torch says anywhere in the program.
+    """
+    try:
+        yield
+    except (StvideoError, RuntimeError, OSError, MemoryError) as error:
+        cause = error.__cause__ if isinstance(error, StvideoError) else error  # of a file that cannot be written
+        sentence = explain(cause, config, loader) if cause is not None else None
+        if sentence is None:
+            raise
+        raise sentence from error
+
+
+def explain(error: BaseException, config: Config, loader: Loader) -> StvideoError | None:
+    """Find the sentence for ``error``; None if it has none."""
+    run, text = Path(config.output), str(error)
     if is_out_of_memory(error):
-        doing, use = f"data.batch_size={session.config.data.batch_size}", memory_advice.for_training(session.config)
-        if session.evaluating:
-            doing, use = memory_advice.for_evaluation(session.config)
-        return StvideoError(f"memory is full ({doing}); use {use}")
+        use = memory_advice.for_training(config)
+        return StvideoError(f"memory is full (data.batch_size={config.data.batch_size}); use {use}")
     if isinstance(error, OSError) and error.errno in DISK:
         return StvideoError(
             f"{error.filename or run}: {error.strerror}; the checkpoints of {run} are intact: mend that, then start "
@@ -51,37 +66,30 @@ def explain(error: BaseException, session: Session) -> StvideoError | None:
             "another process of this run has gone or does not answer, see its message; "
             f"the same command continues from {run / 'last'}"
         )
-    return session.loader.explain(error) if session.loader is not None else None
+    return loader.explain(error)
 
 
-def note_bad_step(session: Session, result: StepResult) -> None:
-    """Write down the videos of a step whose gradient was not finite; stop when that is too often to be chance.
+def record_bad_step(folder: Path, step: int, process: int, loss: float, videos: dict[int, Any]) -> None:
+    """Append the videos of a step whose gradient was not finite to bad_steps.jsonl; every process writes its own line.
 
-    Raises:
-        StvideoError: more than `train.max_bad_steps` in a row.
+    Args:
+        videos: path by number of each video that this process saw.
     """
-    step, loss, folder = session.progress.step, result.loss / result.clips, session.run.path
-    session.log.event(step, "skipped: gradient not finite", loss=loss)
     record = {
         "step": step,
-        "process": session.accelerator.process_index,
+        "process": process,
         "loss": str(loss),
-        "ids": result.videos,
-        "videos": [str(session.train_set.path(video)) for video in result.videos],
+        "ids": list(videos),
+        "videos": [str(path) for path in videos.values()],
     }
-    with (folder / "bad_steps.jsonl").open("a", encoding="utf-8") as file:  # every process writes its own line
+    with (folder / "bad_steps.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
-    if session.progress.bad_steps <= session.config.train.max_bad_steps:
-        return
-    content = session.state()
-    if session.accelerator.is_main_process:  # the weights were left alone: continued from here, the step comes again
-        before = replace(
-            session.progress, step=step - 1, videos=session.progress.videos - session.videos_per_step, bad_steps=0
-        )
-        write_checkpoint(folder / "bad_state", progress=before, **content)
-    session.accelerator.wait_for_everyone()
-    raise StvideoError(
-        f"step {step}: the gradient was not finite for {session.progress.bad_steps} steps in a row; lower train.lr, "
+
+
+def too_many_bad_steps(step: int, count: int, folder: Path) -> StvideoError:
+    """Say why the run stops after ``count`` bad steps in a row, and what may help."""
+    return StvideoError(
+        f"step {step}: the gradient was not finite for {count} steps in a row; lower train.lr, "
         "set train.clip_grad_norm, or use train.precision=bf16. The videos are in bad_steps.jsonl of "
         f"{folder}, the state before the last of these steps in bad_state (resume={folder / 'bad_state'} repeats it)"
     )

@@ -8,37 +8,37 @@ import statistics
 import sys
 import time
 from collections import deque
+from datetime import timedelta
 from typing import Any, TextIO
 
 from accelerate import Accelerator
-from accelerate.tracking import get_available_trackers
-from accelerate.utils import LoggerType
 from tqdm import tqdm
 
-from stvideo.core.errors import StvideoError, nearest
+from stvideo.core.files import write_atomically
 from stvideo.core.messages import printable
-from stvideo.runtime.run_folder import RunFolder, write_atomically
+from stvideo.runtime.run_folder import RunFolder
 from stvideo.settings.config import Config, to_dict
 
-WARM_UP_STEPS = 3  # the first steps allocate memory and start workers; they are left out of every speed
+WARM_UP_STEPS = 3  # the first steps allocate memory and start workers
 
 
 class Throughput:
-    """Clips per second of computing: waiting for data and the first steps are left out, the median is taken."""
+    """Collect how long steps computed; waiting for data is left to the caller to leave out."""
 
     def __init__(self) -> None:
-        self.steps = 0
         self.seconds_per_clip: deque[float] = deque(maxlen=1000)
+        self.steps = 0
 
     def add(self, seconds: float, clips: int) -> None:
         """Count one step of ``clips`` clips that computed for ``seconds``."""
+        if self.steps == WARM_UP_STEPS:
+            self.seconds_per_clip.clear()
         self.steps += 1
-        if self.steps > WARM_UP_STEPS:
-            self.seconds_per_clip.append(seconds / clips)
+        self.seconds_per_clip.append(seconds / clips)
 
-    def clips_per_second(self) -> float | None:
-        """The median; None before there is anything to say."""
-        return 1.0 / statistics.median(self.seconds_per_clip) if self.seconds_per_clip else None
+    def clips_per_second(self) -> float:
+        """Return the median over the last thousand steps, without the first ones if there are more; 0 before any."""
+        return 1.0 / max(statistics.median(self.seconds_per_clip), 1e-9) if self.seconds_per_clip else 0.0
 
 
 class TrainingLog:
@@ -86,7 +86,10 @@ class TrainingLog:
         elif self.active:
             left = (time.monotonic() - self.started) / max(1, step - self.first_step) * (self.total_steps - step)
             text = "  ".join(f"{name} {value}" for name, value in shown.items())
-            print(f"step {step}/{self.total_steps}  epoch {epoch:.2f}  {text}  left {_clock(left)}", flush=True)
+            print(
+                f"step {step}/{self.total_steps}  epoch {epoch:.2f}  {text}  left {timedelta(seconds=int(left))}",
+                flush=True,
+            )
 
     def evaluation(self, step: int, epoch: float, values: dict[str, Any]) -> None:
         """Record an evaluation."""
@@ -122,24 +125,6 @@ class TrainingLog:
             self.accelerator.log(numbers, step=step)
 
 
-def check_trackers(names: list[str]) -> None:
-    """Refuse a tracker that Accelerate does not know or that is not installed.
-
-    Raises:
-        StvideoError: with the names that would do.
-    """
-    known = [tracker.value for tracker in LoggerType if tracker.value != "all"]
-    installed = [str(getattr(tracker, "value", tracker)) for tracker in get_available_trackers()]
-    for name in names:
-        if name not in known:
-            hint = nearest(name, known)
-            raise StvideoError(f"train.trackers: unknown tracker {name!r}{hint}; known: {', '.join(known)}, or []")
-        if name not in installed:
-            raise StvideoError(
-                f"train.trackers: {name!r} is not installed here; installed: {', '.join(installed)}, or []"
-            )
-
-
 def forget_after(run: RunFolder, step: int) -> None:
     """Drop the log lines written after ``step``: a resumed run writes them again. A torn last line goes too."""
     if not run.log.exists():
@@ -168,9 +153,3 @@ def _flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def _finite(value: Any) -> Any:
     """JSON has no NaN: a number that is not finite is written as text."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}"

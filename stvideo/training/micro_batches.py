@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from stvideo.core.errors import StvideoError
-from stvideo.training.checkpoint import Progress
+from stvideo.training.progress import Progress
 
 
 class MicroBatches:

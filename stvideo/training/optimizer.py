@@ -17,15 +17,17 @@ FUSED_DEVICES = ("cpu", "cuda", "mps", "xpu")  # that torch has fused update ker
 
 
 def build_optimizer(
-    model: nn.Module, config: TrainConfig, lr: float, device: torch.device | None = None
+    model: nn.Module, config: TrainConfig, lr: float, device: torch.device | None = None, sharded: bool = False
 ) -> torch.optim.Optimizer:
     """AdamW or SGD over the trainable parameters of ``model``.
 
     Args:
         lr: the peak learning rate.
         device: where the model will be trained; None for the CPU.
+        sharded: whether the weights are split over processes, which torch's fused SGD does not know.
     """
-    fused = (config.fused and (device is None or device.type in FUSED_DEVICES)) or None  # None leaves it to torch
+    has_kernel = (device is None or device.type in FUSED_DEVICES) and not (sharded and config.optimizer == "sgd")
+    fused = (config.fused and has_kernel) or None  # None leaves it to torch
     groups = parameter_groups(
         model, weight_decay=config.weight_decay, layer_decay=config.layer_decay, head_lr_scale=config.head_lr_scale
     )

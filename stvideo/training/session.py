@@ -1,319 +1,283 @@
-"""Everything a training run holds, and the verbs that `stvideo.train` is written in."""
+"""A training run in progress: everything it holds, and the verbs that `stvideo.train` is written in."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import islice
+from dataclasses import replace
 from types import TracebackType
-from typing import Any, cast
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from stvideo.core.errors import StvideoError
-from stvideo.data.loading.batches import ClipPreparer
-from stvideo.data.loading.datasets import build_dataset
-from stvideo.data.loading.loader import build_loader
-from stvideo.evaluation.video_set import VideoSet
-from stvideo.models.base import Backbone
+from stvideo.core.out_of_memory import explained
+from stvideo.core.seeding import step_seed
+from stvideo.core.versions import versions
+from stvideo.data.clips.preprocessing import Preprocessing
+from stvideo.reduction.budget import draw_budgets
 from stvideo.runtime.run_folder import RunFolder
 from stvideo.runtime.sharding import gathered, shard_blocks, whole
 from stvideo.runtime.signals import StopSignal
-from stvideo.settings.config import Config
-from stvideo.training.build import Networks, build_networks, checkpoint_metadata
-from stvideo.training.checkpoint import Progress, save_checkpoint
+from stvideo.settings import memory_advice
+from stvideo.settings.config import Config, to_dict
+from stvideo.training.checkpoint import save_checkpoint, write_checkpoint
 from stvideo.training.compiling import compile_model
-from stvideo.training.faults import explain, note_bad_step
+from stvideo.training.data import TrainingData
+from stvideo.training.faults import record_bad_step, too_many_bad_steps
 from stvideo.training.log import Throughput, TrainingLog
 from stvideo.training.micro_batches import MicroBatches
+from stvideo.training.networks import Networks
 from stvideo.training.optimizer import build_optimizer, peak_learning_rate, set_learning_rate
-from stvideo.training.resume import choose_checkpoint, facts, load_checkpoint
+from stvideo.training.progress import Progress, StepResult
+from stvideo.training.resume import choose_checkpoint, restore
 from stvideo.training.schedule import learning_rate
-from stvideo.training.step import Batch, StepResult, seed_step
+from stvideo.training.step import Batch, sum_over_processes, take_step
 from stvideo.weights.saving import save_model
 
 
 class Session:
-    """A run in progress: data, networks, optimiser, how far it is, and its log.
+    """A run in progress: networks, optimiser, how far it is, and its log.
 
-    Building one reads the lists and checks them, builds the model and reads the weights to start from, so that
-    every mistake in the input shows before the first step.
+    Building one builds the model and reads the weights to start or to go on from, so that every mistake in the input
+    shows before the first step.
+
+    Attributes:
+        progress: how far the run is.
+        stopping: some process was asked to stop.
+        log: what the run tells.
+
+    Raises:
+        StvideoError: the model cannot be built so, or a checkpoint or weights do not fit.
     """
 
-    def __init__(self, config: Config, run: RunFolder, accelerator: Accelerator, stop: StopSignal) -> None:
-        self.config, self.run, self.accelerator, self.stop = config, run, accelerator, stop
-        self.progress = Progress()
-        self.stopping = self.evaluating = False
+    def __init__(
+        self, config: Config, run: RunFolder, accelerator: Accelerator, stop: StopSignal, data: TrainingData
+    ) -> None:
+        self.config, self.run, self.accelerator, self.stop, self.data = config, run, accelerator, stop, data
+        self.stopping = False
         self.metrics: dict[str, float] = {}  # of an evaluation since the last checkpoint
         self.is_best = False
-        self.log: Any = None
-        self.loader: Any = None
         self.speed = Throughput()
+        self.peak_lr = peak_learning_rate(config.train, data.global_batch)
 
-    # ---- building ----
-
-    def _build(self) -> None:
-        config = self.config
-        self._open_data()
-        self.checkpoint = choose_checkpoint(self)
-        self.networks: Networks = build_networks(config, self.train_set.classes, fresh=self.checkpoint is None)
-        self._prepare()
-        accelerator, classes = self.accelerator, self.networks.num_classes
-        self.clips = ClipPreparer(config.data, accelerator.device, num_classes=classes, mixing=True)
-        self.micro_batches = None
-        if config.train.halve_batch_on_oom:
-            tell = self._tell_out_of_memory
-            self.micro_batches = MicroBatches(accelerator, self.progress, config.data.batch_size, tell)
-
-    def _open_data(self) -> None:
-        config = self.config
-        self.train_set = build_dataset(config.data, split="train", seed=config.train.seed)
-        self.val_set = None
-        if config.data.val:
-            self.val_set = VideoSet(config, self.accelerator, config.evaluate.during_training)
-            if self.val_set.classes != list(self.train_set.classes):
-                raise StvideoError(
-                    f"data.train has {len(self.train_set.classes)} classes and data.val {len(self.val_set.classes)}, "
-                    "or in another order; name them once for both with data.classes"
-                )
-        self.loader = build_loader(
-            self.train_set,
-            batch_size=config.data.batch_size,
-            workers=config.data.workers,
-            seed=config.train.seed,
-            rank=self.accelerator.process_index,
-            world_size=self.accelerator.num_processes,
-            device=self.accelerator.device,
+        checkpoint = choose_checkpoint(config.resume, run, accelerator)
+        self.networks = Networks(config, data.classes, fresh=checkpoint is None, first_clips=data.first_clips)
+        if config.train.compile:
+            compile_model(self.networks.model)
+        summary = self.networks.summary(Preprocessing.from_config(config.data).clip_shape)
+        shard_blocks(self.networks.model, accelerator)
+        optimizer = build_optimizer(
+            self.networks.model, config.train, self.peak_lr, accelerator.device, sharded=accelerator.is_fsdp2
         )
-        self.global_batch = config.data.batch_size * self.accelerator.num_processes * config.train.accumulation_steps
-        self.videos_per_step = self.global_batch // config.data.clips_per_video
-        self.steps_per_epoch = len(self.train_set) // self.videos_per_step
-        if self.steps_per_epoch == 0:
-            raise StvideoError(
-                f"data.train={config.data.train}: {len(self.train_set)} videos do not fill one global batch of "
-                f"{self.global_batch} ({self._batch_in_words()}); lower data.batch_size"
-            )
-        self.peak_lr = peak_learning_rate(config.train, self.global_batch)
+        self.model, self.optimizer = accelerator.prepare(self.networks.model, optimizer)
+        self.networks.place(accelerator)
 
-    def _prepare(self) -> None:
-        model = self.networks.model
-        if self.config.train.compile:
-            compile_model(model)
-        self.summary = self.networks.summary()
-        shard_blocks(model, self.accelerator)
-        optimizer = build_optimizer(model, self.config.train, self.peak_lr, self.accelerator.device)
-        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
-        self.networks.place(self.accelerator)
-        self.criterion = self.networks.criterion
-
-    # ---- starting ----
-
-    def resume_or_start(self) -> None:
-        """Build everything, load the chosen checkpoint, if there is one, and open the log."""
-        self._build()
+        self.progress = Progress()
         notes: list[str] = []
-        if self.checkpoint is not None:
-            notes = load_checkpoint(self, self.checkpoint)
-        if self.accelerator.is_main_process:
-            self.run.describe(self.config, self.accelerator.num_processes)
+        if checkpoint is not None:
+            self.progress, notes = restore(
+                checkpoint,
+                config=config,
+                run=run,
+                accelerator=accelerator,
+                networks=self.networks,
+                optimizer=self.optimizer,
+                facts=data.facts(),
+            )
+        self.micro_batches: MicroBatches | None = None
+        if config.train.halve_batch_on_oom:
+            size = config.data.batch_size
+            self.micro_batches = MicroBatches(accelerator, self.progress, size, self._tell_out_of_memory)
+        if accelerator.is_main_process:
+            run.describe(config, accelerator.num_processes)
         self.first_step = self.progress.step
-        self.total_steps = self.progress.step + self.config.train.epochs * self.steps_per_epoch - self.schedule_step
-        if self.config.train.max_steps is not None:
-            self.total_steps = min(self.total_steps, self.config.train.max_steps)
-        self.log = TrainingLog(
-            self.run, self.accelerator, self.config, step=self.progress.step, total_steps=self.total_steps
-        )
-        self._start_window()
-        for line in [*self.networks.notes, *self._introduction(), *notes]:
+        self.total_steps = self.first_step + config.train.epochs * data.steps_per_epoch - self.schedule_step
+        if config.train.max_steps is not None:
+            self.total_steps = min(self.total_steps, config.train.max_steps)
+        self.log = TrainingLog(run, accelerator, config, step=self.first_step, total_steps=self.total_steps)
+        self.logged = time.perf_counter(), data.loader.wait_seconds
+        for line in [*self.networks.notes, *self._introduction(summary), *notes]:
             self.log.say(line)
-        if self.checkpoint is not None:
-            self.log.event(self.progress.step, "resumed", checkpoint=str(self.checkpoint), differences=notes)
+        if checkpoint is not None:
+            self.log.event(self.first_step, "resumed", checkpoint=str(checkpoint), differences=notes)
 
-    def _introduction(self) -> list[str]:
+    def _introduction(self, summary: str) -> list[str]:
+        train, data = self.config.train, self.data
+        scaling = f" = {train.lr:g} x {data.global_batch} / {train.lr_batch_size} clips" if train.lr_batch_size else ""
         return [
-            f"{self.config.model.name}: {self.summary}",
-            f"{len(self.train_set)} training videos, {self.networks.num_classes} classes; global batch "
-            f"{self.global_batch} ({self._batch_in_words()}); {self.steps_per_epoch} steps an epoch, "
-            f"peak learning rate {self.peak_lr:.3g}{self._scaling_in_words()}",
+            f"{self.config.model.name}: {summary}",
+            f"{len(data.train_set)} training videos, {len(data.classes)} classes; global batch "
+            f"{data.describe_batch()}; {data.steps_per_epoch} steps an epoch, "
+            f"peak learning rate {self.peak_lr:.3g}{scaling}",
         ]
-
-    def _scaling_in_words(self) -> str:
-        train = self.config.train
-        return f" = {train.lr:g} x {self.global_batch} / {train.lr_batch_size} clips" if train.lr_batch_size else ""
-
-    def _batch_in_words(self) -> str:
-        accumulation = self.config.train.accumulation_steps
-        return (
-            f"data.batch_size {self.config.data.batch_size} x {self.accelerator.num_processes} processes "
-            f"x train.accumulation_steps {accumulation}"
-        )
 
     # ---- one epoch ----
 
     @property
     def schedule_step(self) -> int:
         """How many steps of the present size lead here: the place in the data, in which schedules are counted."""
-        return self.progress.epoch * self.steps_per_epoch + self.progress.videos // self.videos_per_step
+        return self.progress.epoch * self.data.steps_per_epoch + self.progress.videos // self.data.videos_per_step
 
-    def global_batches(self) -> Iterator[list[Batch]]:
-        """The rest of this epoch: for each optimiser step the batches of this process."""
-        self.loader.load_state_dict({"epoch": self.progress.epoch, "offset": self.progress.videos})
-        batches = iter(self.loader)
-        for _ in range((len(self.train_set) - self.progress.videos) // self.videos_per_step):
-            yield list(islice(batches, self.config.train.accumulation_steps))
+    @property
+    def epochs(self) -> float:
+        """Epochs trained so far."""
+        return self.schedule_step / self.data.steps_per_epoch
 
-    def set_schedules(self) -> None:
-        """Learning rate and keep rates of the coming step."""
-        step = self.schedule_step
-        lr = learning_rate(self.config.train, self.peak_lr, step, self.steps_per_epoch)
+    def steps(self) -> Iterator[list[Batch]]:
+        """Yield the batches of every optimiser step that is left of this epoch."""
+        return self.data.steps(self.progress.epoch, self.progress.videos)
+
+    def train_step(self, batches: list[Batch]) -> None:
+        """Take one optimiser step, and log every few of them.
+
+        Raises:
+            StvideoError: the gradient was not finite for too many steps in a row.
+        """
+        config, networks = self.config.train, self.networks
+        lr = learning_rate(config, self.peak_lr, self.schedule_step, self.data.steps_per_epoch)
         set_learning_rate(self.optimizer.param_groups, lr)
-        self.networks.set_epoch(step / self.steps_per_epoch)
-        self.networks.draw_budgets(self.config.train.seed, self.progress.step)
-        self.lr = lr
-
-    def seed(self) -> None:
-        """Make every draw of the coming step a function of the seed, the step and the process."""
-        seed, step = self.config.train.seed, self.progress.step
-        seed_step(seed, step, self.accelerator.process_index)
-        self.clips.seed(seed=seed * 1_000_003 + step)
-
-    @contextmanager
-    def timer(self) -> Iterator[None]:
-        """Times the computing of one step."""
+        networks.set_epoch(self.epochs)
+        draw_budgets(networks.model, config.seed, self.progress.step)
         started = time.perf_counter()
-        yield
+        result = take_step(
+            accelerator=self.accelerator,
+            model=networks.model if self.micro_batches else self.model,
+            criterion=networks.criterion,
+            optimizer=self.optimizer,
+            batches=batches,
+            prepare=self.data.clips.clip_and_target,
+            clip_grad_norm=config.clip_grad_norm,
+            seed=self._seed,
+            micro_batches=self.micro_batches,
+        )
+        if networks.average is not None and not result.skipped:
+            networks.average.update(networks.model, self.progress.step)
         if self.accelerator.device.type == "cuda":
             torch.cuda.synchronize(self.accelerator.device)  # the update and the moving average are still running
-        self.speed.add(time.perf_counter() - started, self.global_batch)
-
-    def average_weights(self) -> None:
-        """Update the moving average, if there is one."""
-        if self.networks.average is not None:
-            self.networks.average.update(self.networks.model, self.progress.step)
-
-    def count(self, result: StepResult) -> None:
-        """Take note of a step that was done, over all processes, and log every few steps."""
-        totals = torch.tensor(
-            [result.loss, result.correct, result.clips, result.substituted, float(self.stop.reason is not None)],
-            dtype=torch.float64 if self.accelerator.device.type == "cpu" else torch.float32,
-            device=self.accelerator.device,
-        )
-        loss, correct, clips, substituted, stops = self.accelerator.reduce(totals, "sum").tolist()
-        self.stopping = self.stopping or stops > 0
-        progress = self.progress
-        progress.step += 1
-        progress.videos += self.videos_per_step
-        if not result.skipped:
-            progress.loss += loss
-            progress.correct += correct
-            progress.clips += clips
-        progress.substituted += substituted
-        progress.bad_steps = progress.bad_steps + 1 if result.skipped else 0
+        self.speed.add(time.perf_counter() - started, self.data.global_batch)
+        total, stop = sum_over_processes(result, self.stop.reason is not None, self.accelerator)
+        self.stopping = self.stopping or stop
+        self.progress.add(total, self.data.videos_per_step)
         if result.skipped:
-            note_bad_step(self, result)
-        self.log.advance(progress.step)
-        if progress.step % self.config.train.log_every_steps == 0 or progress.step == self.total_steps:
-            self._log_window(result)
+            self._note_bad_step(result)
+        self.log.advance(self.progress.step)
+        if self.progress.step % config.log_every_steps == 0 or self.progress.step == self.total_steps:
+            self._log_averages(lr, result.grad_norm)
 
-    def _log_window(self, result: StepResult) -> None:
-        elapsed = time.perf_counter() - self.window_started
-        waited = self.loader.wait_seconds - self.window_waited
-        progress = self.progress
-        clips_here = (progress.step - self.window_first_step) * self.global_batch
+    def _seed(self) -> None:
+        """Make every draw of the coming step (dropout, drop path, mixing, ...) what it is."""
+        seed, step = self.config.train.seed, self.progress.step
+        torch.manual_seed(step_seed(seed, step, self.accelerator.process_index))
+        self.data.clips.seed(step_seed(seed, step))
+
+    def _log_averages(self, lr: float, grad_norm: float) -> None:
+        now, (then, waited) = time.perf_counter(), self.logged
+        self.logged = now, self.data.loader.wait_seconds
         values = {
-            "loss": progress.loss / progress.clips if progress.clips else math.nan,
-            "top1": 100.0 * progress.correct / progress.clips if progress.clips else math.nan,
-            "lr": self.lr,
-            "grad_norm": result.grad_norm,
-            "clips_per_second": self.speed.clips_per_second() or clips_here / elapsed,
-            "data_wait_share": waited / elapsed,
-            "substituted_clips": progress.substituted,
+            **self.progress.take_averages(),
+            "lr": lr,
+            "grad_norm": grad_norm,
+            "clips_per_second": self.speed.clips_per_second(),
+            "data_wait_share": (self.data.loader.wait_seconds - waited) / (now - then),
+            "substituted_clips": self.progress.substituted,
             **self.networks.reduction_summary(),
         }
-        self.log.train(progress.step, self.schedule_step / self.steps_per_epoch, values)
-        progress.loss = progress.correct = progress.clips = 0.0
-        self._start_window()
+        self.log.train(self.progress.step, self.epochs, values)
 
-    def _start_window(self) -> None:
-        self.window_first_step = self.progress.step
-        self.window_started, self.window_waited = time.perf_counter(), self.loader.wait_seconds
+    def _note_bad_step(self, result: StepResult) -> None:
+        progress, folder = self.progress, self.run.path
+        loss = result.loss / result.clips
+        self.log.event(progress.step, "skipped: gradient not finite", loss=loss)
+        paths = {video: self.data.train_set.path(video) for video in result.videos}
+        record_bad_step(folder, progress.step, self.accelerator.process_index, loss, paths)
+        if progress.bad_steps <= self.config.train.max_bad_steps:
+            return
+        content = self.state()
+        if self.accelerator.is_main_process:  # the weights were left alone: continued from here, the step comes again
+            videos = progress.videos - self.data.videos_per_step
+            before = replace(progress, step=progress.step - 1, videos=videos, bad_steps=0)
+            write_checkpoint(folder / "bad_state", progress=before, **content)
+        self.accelerator.wait_for_everyone()
+        raise too_many_bad_steps(progress.step, progress.bad_steps, folder)
 
     def _tell_out_of_memory(self, message: str) -> None:
         self.log.event(self.progress.step, "out of memory", micro_batch=self.progress.micro_batch)
         self.log.say(f"step {self.progress.step}: {message}")
 
     def reached_max_steps(self) -> bool:
-        """Whether `train.max_steps` ends the run here."""
+        """Tell whether `train.max_steps` ends the run here."""
         limit = self.config.train.max_steps
         return limit is not None and self.progress.step >= limit
 
     def wants_checkpoint(self) -> bool:
-        """Whether a checkpoint is due in the middle of an epoch."""
+        """Tell whether a checkpoint is due in the middle of an epoch."""
         every = self.config.train.checkpoint_every_steps
         return every is not None and self.progress.step % every == 0
 
-    def end_of_epoch(self) -> None:
+    def end_epoch(self) -> None:
         """Move on to the next epoch if this one is complete, and see whether an evaluation is due."""
         progress, config = self.progress, self.config.train
-        complete = len(self.train_set) - progress.videos < self.videos_per_step
+        complete = len(self.data.train_set) - progress.videos < self.data.videos_per_step
         if complete:
             progress.epoch, progress.videos, progress.substituted = progress.epoch + 1, 0, 0.0
         ends = progress.epoch >= config.epochs or self.reached_max_steps()
         due = ends or (complete and progress.epoch % config.eval_every_epochs == 0)
-        progress.evaluation_due = due and self.val_set is not None
+        progress.evaluation_due = due and self.data.val_set is not None
 
     def is_finished(self) -> bool:
-        """Whether nothing is left to train or to evaluate."""
+        """Tell whether nothing is left to train or to evaluate."""
         ends = self.progress.epoch >= self.config.train.epochs or self.reached_max_steps()
         return ends and not self.progress.evaluation_due
 
     # ---- between epochs ----
 
     def evaluate(self) -> None:
-        """Evaluate on data.val; the first process notes whether this is the best so far."""
-        config = self.config
-        assert self.val_set is not None
-        self.evaluating = True
-        evaluated, device = self.networks.evaluated, self.accelerator.device
-        with gathered(evaluated, self.accelerator), self.networks.evaluated_on(device):
-            outcome = self.val_set.evaluate([evaluated], should_stop=lambda: self.stop.reason is not None)
-        self.evaluating = False
+        """Evaluate on data.val, and note whether this is the best so far."""
+        videos, network = self.data.val_set, self.networks.evaluated
+        assert videos is not None
+        with (
+            explained(*memory_advice.for_evaluation(self.config)),
+            gathered(network, self.accelerator),
+            self.networks.evaluated_on(self.accelerator.device),
+        ):
+            outcome = videos.evaluate([network], should_stop=lambda: self.stop.reason is not None)
         if outcome is None:
             self.stopping = True
             return
-        self.progress.evaluation_due = False
         metrics = broadcast_object_list([outcome.predictions[0].metrics() if outcome.predictions else None])[0]
         self.metrics = metrics
         self.is_best = metrics["top1"] > self.progress.best
         self.progress.best = max(self.progress.best, metrics["top1"])
-        epoch, videos = (
-            self.schedule_step / self.steps_per_epoch,
-            self.val_set.dataset.expected - len(outcome.unreadable),
-        )
-        record = {**metrics, "views": config.evaluate.during_training, "videos": videos}
-        self.log.evaluation(self.progress.step, epoch, record)
-        scores = f"top-1 {metrics['top1']:.2f} %, top-5 {metrics['top5']:.2f} %"
+        self.progress.evaluation_due = False
+        views, count = self.config.evaluate.during_training, videos.dataset.expected - len(outcome.unreadable)
+        record = {**metrics, "views": views, "videos": count}
+        self.log.evaluation(self.progress.step, self.epochs, record)
         self.log.say(
-            f"evaluation after {epoch:.2f} epochs: {scores}  ({config.evaluate.during_training} views, "
-            f"{videos} of {self.val_set.dataset.listed} videos{', the best so far' if self.is_best else ''})"
+            f"evaluation after {self.epochs:.2f} epochs: top-1 {metrics['top1']:.2f} %, top-5 {metrics['top5']:.2f} %  "
+            f"({views} views, {count} of {videos.dataset.listed} videos{', the best so far' if self.is_best else ''})"
         )
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds besides the progress; all processes have to call it."""
+        """Collect what a checkpoint holds besides the progress; all processes have to call it."""
         networks, scaler = self.networks, self.accelerator.scaler
-        metadata = checkpoint_metadata(self.config, self.train_set.classes)
-        metadata |= {"epoch": self.progress.epoch, "step": self.progress.step, "metrics": self.metrics}
+        metadata = {
+            "classes": self.data.classes,
+            "preprocess": Preprocessing.from_config(self.config.data).to_dict(),
+            "config": to_dict(self.config),
+            "versions": versions(),
+            "epoch": self.progress.epoch,
+            "step": self.progress.step,
+            "metrics": self.metrics,
+        }
         evaluated = whole(networks.evaluated.state_dict())
         return {
-            "write_model": lambda path: save_model(path, cast(Backbone, networks.evaluated), metadata, evaluated),
+            "write_model": lambda path: save_model(path, networks.evaluated, metadata, evaluated),
             "weights": whole(networks.model.state_dict()) if networks.average is not None else None,
             "optimizer": whole(self.optimizer.state_dict()),
             "scaler": scaler.state_dict() if scaler is not None else None,
-            "facts": facts(self),
+            "facts": self.data.facts(),
             "config": self.config,
         }
 
@@ -326,16 +290,21 @@ class Session:
         self.metrics, self.is_best = {}, False
         self.accelerator.wait_for_everyone()
 
+    def say_stopped(self) -> None:
+        """Say why the run ends early."""
+        reason = self.stop.reason or "because another process was asked to"
+        self.log.event(self.progress.step, f"stopped {reason}")
+        self.log.say(f"stopped {reason} with a checkpoint; the same command continues this run")
+
     def summarize(self) -> None:
-        """The last lines of a run."""
+        """Say how the run ended."""
         if self.progress.step == self.first_step:
             self.log.say(f"nothing left to do: {self.run.path} is trained to step {self.progress.step}")
             return
         speed = self.speed.clips_per_second()
         self.log.event(self.progress.step, "finished", best_top1=self.progress.best, clips_per_second=speed)
         best = f"best top-1 {self.progress.best:.2f} %" if self.progress.best >= 0 else "trained without an evaluation"
-        pace = f", {speed:.1f} training clips/s" if speed else ""
-        self.log.say(f"finished: {best}{pace}; checkpoints in {self.run.path}")
+        self.log.say(f"finished: {best}, {speed:.1f} training clips/s; checkpoints in {self.run.path}")
 
     def __enter__(self) -> Session:
         return self
@@ -343,8 +312,4 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.log is not None:
-            self.log.close(together=error is None)
-        explained = explain(error, self) if isinstance(error, RuntimeError | OSError | MemoryError) else None
-        if explained is not None:
-            raise explained from error
+        self.log.close(together=error is None)

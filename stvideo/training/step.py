@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,47 +15,29 @@ from torch.distributed.tensor import DTensor
 
 from stvideo.core.out_of_memory import is_out_of_memory
 from stvideo.runtime.sharding import gradient_norm
+from stvideo.training.losses import TrainingLoss
 from stvideo.training.micro_batches import MicroBatches
+from stvideo.training.progress import StepResult
 
 Batch = dict[str, Tensor]
 
 
-@dataclass
-class StepResult:
-    """What one optimiser step did.
-
-    Attributes:
-        loss: sum of the losses of this process's clips.
-        correct: how many of them were classified right (against the likelier label where two are mixed).
-        clips: how many clips this process saw.
-        substituted: how many of them stand in for an unreadable video.
-        grad_norm: of the global gradient, before clipping.
-        skipped: the gradient was not finite and the weights were left alone.
-        videos: numbers of the videos that this process saw.
-    """
-
-    loss: float = 0.0
-    correct: float = 0.0
-    clips: int = 0
-    substituted: int = 0
-    grad_norm: float = 0.0
-    skipped: bool = False
-    videos: list[int] = field(default_factory=list)
-
-
-def seed_step(seed: int, step: int, rank: int) -> None:
-    """Make every draw of a step (dropout, drop path, random token dropping) a function of seed, step and process.
-
-    A resumed run therefore draws what the uninterrupted one would have, without any stored generator state.
-    """
-    torch.manual_seed(((seed * 1_000_003 + step) * 65_537 + rank) % 2**64)
+def sum_over_processes(result: StepResult, flag: bool, accelerator: Accelerator) -> tuple[StepResult, bool]:
+    """Add up the sums of all processes, and tell whether ``flag`` is set on any of them, in one exchange."""
+    own = [result.loss, result.correct, result.clips, result.substituted, float(flag), *result.terms.values()]
+    precise = torch.float64 if accelerator.device.type == "cpu" else torch.float32
+    total = accelerator.reduce(torch.tensor(own, dtype=precise, device=accelerator.device), "sum")
+    loss, correct, clips, substituted, flags, *terms = total.tolist()
+    by_name = dict(zip(result.terms, terms, strict=True))
+    total_result = replace(result, loss=loss, correct=correct, clips=clips, substituted=substituted, terms=by_name)
+    return total_result, flags > 0
 
 
 def take_step(
     *,
     accelerator: Accelerator,
     model: nn.Module,
-    criterion: Callable[[Tensor, Tensor, Tensor], Tensor],
+    criterion: TrainingLoss,
     optimizer: torch.optim.Optimizer,
     batches: Sequence[Batch],
     prepare: Callable[[Batch], tuple[Tensor, Tensor]],
@@ -63,7 +45,7 @@ def take_step(
     seed: Callable[[], None] = lambda: None,
     micro_batches: MicroBatches | None = None,
 ) -> StepResult:
-    """One optimiser step over ``batches``, whose gradients are averaged.
+    """Take one optimiser step over ``batches``, whose gradients are averaged.
 
     Args:
         model, optimizer: as Accelerate prepared them.
@@ -97,7 +79,7 @@ def take_step(
 
 
 def _clipped_norm(accelerator: Accelerator, model: nn.Module, limit: float | None) -> float:
-    """Norm of the global gradient, which is then cut to ``limit``; without one no gradient is written to."""
+    """Return the norm of the global gradient and cut it to ``limit``; without one no gradient is written to."""
     if limit is None:
         accelerator.unscale_gradients()
         return float(gradient_norm(model.parameters()))
@@ -108,12 +90,12 @@ def _clipped_norm(accelerator: Accelerator, model: nn.Module, limit: float | Non
 def _accumulate(
     accelerator: Accelerator,
     model: nn.Module,
-    criterion: Callable[[Tensor, Tensor, Tensor], Tensor],
+    criterion: TrainingLoss,
     batches: Sequence[Batch],
     prepare: Callable[[Batch], tuple[Tensor, Tensor]],
     size: int | None,
 ) -> StepResult:
-    """Forward and backward over all batches, ``size`` clips at a time (None: a whole batch)."""
+    """Run forward and backward over all batches, ``size`` clips at a time (None: a whole batch)."""
     result = StepResult()
     for number, batch in enumerate(batches):
         clip, target = prepare(batch)
@@ -122,14 +104,12 @@ def _accumulate(
             is_last = number == len(batches) - 1 and start == starts[-1]
             piece = slice(start, start + starts.step)
             with nullcontext() if is_last else accelerator.no_sync(model):
-                logits = model(clip[piece])
+                output = model(clip[piece], return_tokens=True) if criterion.needs_tokens else model(clip[piece])
+                logits, tokens = output if criterion.needs_tokens else (output, None)
                 with accelerator.autocast():  # the teacher of a distillation runs in here
-                    loss = criterion(logits, target[piece], clip[piece])
+                    loss, terms = criterion(logits, target[piece], clip[piece], tokens)
                 accelerator.backward(loss * (len(logits) / (len(clip) * len(batches))))
-            hard = target[piece] if target.ndim == 1 else target[piece].argmax(dim=1)
-            result.loss += float(loss.detach()) * len(logits)
-            result.correct += float((logits.detach().argmax(dim=1) == hard).sum())
-        result.clips += len(clip)
+            result.add(loss, terms, logits, target[piece])
         result.videos += batch["index"].tolist()
         result.substituted += int(batch["substituted"].sum()) if "substituted" in batch else 0
     return result

@@ -9,7 +9,7 @@ import torch
 from stvideo.core.macs import count_macs
 from stvideo.settings.checks import check_config
 from stvideo.settings.config import load_config
-from stvideo.training.build import build_model
+from stvideo.weights.configured import build_model
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 GMACS = {

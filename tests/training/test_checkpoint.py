@@ -14,7 +14,6 @@ from stvideo.core.errors import StvideoError
 from stvideo.runtime.run_folder import RunFolder
 from stvideo.settings.config import Config, to_dict
 from stvideo.training.checkpoint import (
-    Progress,
     check_checkpoint,
     check_same_model,
     find_checkpoint,
@@ -22,6 +21,7 @@ from stvideo.training.checkpoint import (
     other_differences,
     save_checkpoint,
 )
+from stvideo.training.progress import Progress
 
 
 def save(run, step, keep=2, is_best=False, size=4):

@@ -13,6 +13,7 @@ from stvideo.runtime.run_folder import RunFolder
 from stvideo.runtime.signals import StopSignal
 from stvideo.settings.config import load_config
 from stvideo.training.checkpoint import check_checkpoint
+from stvideo.training.data import TrainingData
 from stvideo.training.log import TrainingLog
 from stvideo.training.session import Session
 from tests.tiny_runs import TINY, make_data, read_log, run_here
@@ -125,10 +126,12 @@ def test_a_checkpoint_moved_and_not_yet_replaced_is_found_again(data, config, tm
     assert "step-00000002" in read_log(tmp_path, "event")[-2]["checkpoint"]
 
 
-def test_a_process_that_fails_leaves_the_group_open(tmp_path):
+def test_a_process_that_fails_leaves_the_group_open(data, config, tmp_path):
     """Closing it waits for the others, who wait for this one: what went wrong would be told after the time-out."""
-    config, run, accelerator = load_config(overrides=["train.trackers=[]"]), RunFolder(tmp_path), Accelerator(cpu=True)
-    session = Session(config, run, accelerator, StopSignal())
+    config = load_config(config, [*TINY, *data, f"output={tmp_path}", "train.trackers=[]"])
+    run, accelerator = RunFolder(tmp_path), Accelerator(cpu=True)
+    run.prepare()
+    session = Session(config, run, accelerator, StopSignal(), TrainingData(config, accelerator))
     torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
     try:
         for error, is_open in ((ValueError("no such thing"), True), (None, False)):

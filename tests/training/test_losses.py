@@ -11,8 +11,10 @@ import stvideo
 from stvideo.core.errors import StvideoError
 from stvideo.data.clips.preprocessing import Preprocessing
 from stvideo.settings.config import Config
-from stvideo.training.distill import TrainingLoss, check_teacher
 from stvideo.training.ema import WeightAverage
+from stvideo.training.losses import TrainingLoss, check_teacher
+
+STUDENT = nn.Identity()  # without reductions
 
 
 class Teacher(nn.Module):
@@ -28,7 +30,9 @@ def test_distillation_is_the_divergence_from_the_softened_teacher():
     torch.manual_seed(0)
     student, teacher = torch.randn(4, 3), torch.randn(4, 3)
     label = torch.tensor([0, 2, 1, 1])
-    loss = TrainingLoss(teacher=Teacher(teacher), weight=0.7, temperature=2.0)(student, label, torch.zeros(1))
+    loss, _ = TrainingLoss(STUDENT, teacher=Teacher(teacher), weight=0.7, temperature=2.0)(
+        student, label, torch.zeros(1)
+    )
     p, q = (teacher / 2).softmax(1), (student / 2).softmax(1)
     expected = 0.0
     for i in range(4):
@@ -40,8 +44,8 @@ def test_distillation_is_the_divergence_from_the_softened_teacher():
 def test_a_student_that_equals_its_teacher_pays_nothing_and_the_teacher_gets_no_gradient():
     logits = torch.randn(4, 3, requires_grad=True)
     teacher = Teacher(logits.detach().clone())
-    plain = TrainingLoss()(logits, torch.zeros(4, dtype=torch.long), torch.zeros(1))
-    distilled = TrainingLoss(teacher=teacher)(logits, torch.zeros(4, dtype=torch.long), torch.zeros(1))
+    plain, _ = TrainingLoss(STUDENT)(logits, torch.zeros(4, dtype=torch.long), torch.zeros(1))
+    distilled, _ = TrainingLoss(STUDENT, teacher=teacher)(logits, torch.zeros(4, dtype=torch.long), torch.zeros(1))
     assert float(distilled.detach()) == pytest.approx(float(plain.detach()), abs=1e-6)
     distilled.backward()
     assert teacher.logits.grad is None
@@ -50,8 +54,8 @@ def test_a_student_that_equals_its_teacher_pays_nothing_and_the_teacher_gets_no_
 def test_label_smoothing_equals_soft_labels():
     logits, label = torch.randn(5, 4), torch.tensor([0, 1, 2, 3, 0])
     soft = 0.8 * nn.functional.one_hot(label, 4).float() + 0.2 / 4
-    smoothed = TrainingLoss(label_smoothing=0.2)(logits, label, torch.zeros(1))
-    torch.testing.assert_close(smoothed, TrainingLoss()(logits, soft, torch.zeros(1)))
+    smoothed, _ = TrainingLoss(STUDENT, label_smoothing=0.2)(logits, label, torch.zeros(1))
+    torch.testing.assert_close(smoothed, TrainingLoss(STUDENT)(logits, soft, torch.zeros(1))[0])
 
 
 def test_a_teacher_with_other_preprocessing_or_classes_is_refused():

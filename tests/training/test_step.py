@@ -5,25 +5,25 @@ import torch
 from accelerate import Accelerator
 
 import stvideo
+from stvideo.core.seeding import step_seed
 from stvideo.data.loading.batches import ClipPreparer
 from stvideo.reduction.budget import draw_budgets
 from stvideo.runtime.sharding import gradient_norm
 from stvideo.settings.checks import LARGEST_SEED
 from stvideo.settings.config import DataConfig, load_config
-from stvideo.training.build import build_networks
-from stvideo.training.distill import TrainingLoss
-from stvideo.training.step import seed_step, take_step
+from stvideo.training.losses import TrainingLoss
+from stvideo.training.networks import Networks
+from stvideo.training.step import take_step
 
 
 def test_every_seed_that_is_allowed_can_be_drawn_from():
     draws = []
     for seed in (LARGEST_SEED - 1, LARGEST_SEED):
         for step in (0, 10_000_000):
-            seed_step(seed, step, rank=63)
+            torch.manual_seed(step_seed(seed, step, rank=63))
             draws.append(torch.rand(()).item())
             draw_budgets(torch.nn.Identity(), seed, step)
-            clips = ClipPreparer(DataConfig(), torch.device("cpu"), num_classes=2)
-            clips.seed(seed * 1_000_003 + step)  # as `Session.seed` calls it
+            ClipPreparer(DataConfig(), torch.device("cpu")).seed(step_seed(seed, step))
     assert len(set(draws)) == 4
 
 
@@ -38,7 +38,7 @@ def test_gradients_are_written_to_only_where_they_are_clipped(limit):
     result = take_step(
         accelerator=accelerator,
         model=model,
-        criterion=TrainingLoss(),
+        criterion=TrainingLoss(model),
         optimizer=optimizer,
         batches=[batch],
         prepare=lambda each: (each["video"], each["label"]),
@@ -69,7 +69,7 @@ def test_channels_last_is_a_setting_that_changes_no_number():
                 "train.ema_decay=0.9",
             ],
         )
-        model = build_networks(config, ["a", "b"], fresh=False).evaluated
+        model = Networks(config, ["a", "b"], fresh=False, first_clips=None).evaluated
         layouts = seen.setdefault(channels_last, [])
         for module in model.modules():
             if isinstance(module, torch.nn.Conv2d | torch.nn.Conv3d):
