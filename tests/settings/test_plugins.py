@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -80,9 +81,12 @@ def test_a_plugin_that_cannot_be_imported_is_one_line(here, name, message):
         import_plugins([name])
 
 
-def test_commands_with_settings_of_their_own_take_plugins(here):
-    from stvideo.benchmarks.compare import Settings
+@dataclass
+class Settings:
+    rounds: int = 3
 
+
+def test_commands_with_settings_of_their_own_take_plugins(here):
     write(here, "of_a_benchmark.py", "")
     positional, settings, _ = read_command_line(Settings, ["x", "plugins=[of_a_benchmark]"])
     assert positional == ["x"] and settings == Settings() and "of_a_benchmark" in sys.modules
