@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader
 from stvideo.core.errors import StvideoError
 from stvideo.core.messages import EVERY_PROCESS, logger
 from stvideo.data.loading.datasets import Problem, Read, VideoDataset
+from stvideo.data.loading.fork_server import start_fork_server
 from stvideo.data.loading.order import TestSampler, TrainSampler
 from stvideo.data.loading.prefetch import Batch, CudaCopier, one_ahead
 from stvideo.data.video.watchdog import MAX_WORKERS
@@ -188,6 +189,8 @@ def build_loader(
         sampler = TrainSampler(dataset.expected, dataset.num_clips, batch_size, seed, rank, world_size)
     else:
         sampler = TestSampler(dataset.expected, dataset.views_per_video, batch_size, rank, world_size)
+    if workers:
+        start_fork_server()
     # How many workers pay is for `data_wait_share` to say; torch warns as soon as there are more than cores.
     warnings.filterwarnings("ignore", message="This DataLoader will create")
     data_loader: DataLoader[Any] = DataLoader(
