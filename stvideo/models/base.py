@@ -259,7 +259,7 @@ class Backbone(Reducible):
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Group parameters by depth, in the form that timm's layer-wise learning-rate decay reads."""
         return {
-            "stem": r"^(cls|reg)_token|^(pos|time|patch)_embed",
+            "stem": r"^(?:cls|reg)_token|^(?:pos|time|patch)_embed",
             "blocks": [(r"^blocks\.(\d+)", None), (r"^norm|^fc_norm|^pooler", (99999,))],
         }
 
