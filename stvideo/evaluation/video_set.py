@@ -69,7 +69,7 @@ class VideoSet:
         self.dataset: VideoDataset = build_dataset(
             config.data,
             split="val",
-            views=self.protocol.views,
+            views=self.protocol.name,
             skip_unreadable=config.evaluate.unreadable == "list",
         )
         split = self.protocol.split_for(len(self.classes))

@@ -6,6 +6,8 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from stvideo.core.messages import in_one_line
 from stvideo.data.video.decode import seconds_at
 from stvideo.drawing.bars import text_bars
@@ -20,7 +22,7 @@ def print_classes(path: Path, predictor: Predictor, as_json: bool) -> None:
     """
     views = predictor.config.predict.views
     with predictor.open(path) as video:
-        duration = float(seconds_at(video, [video.num_frames])[0])
+        duration = float(np.ptp(seconds_at(video, [0, video.num_frames])))
         short = predictor.repeats(video.info)
         best = predictor.top(predictor.score(video, views), predictor.config.top_k)
     if as_json:

@@ -42,7 +42,7 @@ def save_features(path: Path, predictor: Predictor, folder: Path, name: str, per
 
 def of_middle_clip(video: Readable, predictor: Predictor) -> dict[str, NDArray[Any]]:
     """Extract features of the one clip that stands for the whole video, with its ``frames`` (T,)."""
-    indices = predictor.indices(video.info)
+    indices = predictor.indices(video.info, video.times)
     kind = predictor.config.predict.features or "clip"
     features = extract(predictor.model, predictor.read_clip(video, indices), kind)
     return {**features, "frames": np.asarray(indices)}

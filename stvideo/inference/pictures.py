@@ -34,7 +34,7 @@ def save_pictures(path: Path, predictor: Predictor, folder: Path, name: str) -> 
     settings = predictor.config.visualize
     targets = {kind: folder / f"{name}_tokens.{kind}" for kind in settings.outputs}
     with predictor.open(path) as video:
-        indices = predictor.indices(video.info)
+        indices = predictor.indices(video.info, video.times)
         probabilities, trace = predictor.run(predictor.read_clip(video, indices))
         states = layer_states(trace, tubelet_size=predictor.model.tubelet_size)
         layer = choose_layer(states, settings.layer)

@@ -16,8 +16,9 @@ from tqdm import tqdm
 from stvideo.core.errors import StvideoError
 from stvideo.core.trace import TokenTrace
 from stvideo.data.clips.preprocessing import Preprocessing
+from stvideo.data.clips.protocols import find_protocol
 from stvideo.data.clips.reading import ClipReading
-from stvideo.data.clips.sampling import parse_views, segment_indices, stride_indices
+from stvideo.data.clips.sampling import are_even, segment_indices, stride_indices
 from stvideo.data.clips.transforms import TestTransform, normalize, view_crop
 from stvideo.data.video.decode import Readable, VideoInfo, open_video
 from stvideo.drawing.geometry import PatchArea
@@ -73,9 +74,13 @@ class Predictor:
         """Open a video with the decoder of the settings, as a context manager; raises `StvideoError`."""
         return open_video(path, self.reading.decoder, self.reading.timeout)
 
-    def indices(self, info: VideoInfo) -> NDArray[np.int64]:
-        """Choose the frames of the one clip that stands for the whole video, (T,), as a one-clip evaluation does."""
-        return self.preprocessing.indices(info.num_frames, info.fps)
+    def indices(self, info: VideoInfo, times: NDArray[np.float64] | None = None) -> NDArray[np.int64]:
+        """Choose the frames of the one clip that stands for the whole video, (T,), as a one-clip evaluation does.
+
+        ``times`` (num_frames,) says when each frame is shown; None: at one rate.
+        """
+        moments = None if times is None or are_even(times) else times
+        return self.preprocessing.indices(info.num_frames, info.fps, times=moments)
 
     def repeats(self, info: VideoInfo) -> bool:
         """Tell whether the video is too short for a clip, so that its last frame is repeated."""
@@ -136,14 +141,14 @@ class Predictor:
 
     def score(self, video: Readable, views: str) -> NDArray[np.float32]:
         """Average class probabilities (K,) over the ``views`` (clips x crops) of a video, as an evaluation does."""
-        num_clips, num_crops = parse_views(views)
+        protocol = find_protocol(views)
         total = np.zeros(len(self.model.classes), np.float64)
-        for clip in range(num_clips):
-            indices = self.reading.indices(video, (None, None), clip, num_clips)
+        for clip in range(protocol.clips):
+            indices = self.reading.indices(video, (None, None), clip, protocol)
             frames = self.reading.test_frames(video, indices)
-            for crop in range(num_crops):
-                total += self.run(self.prepare(frames, crop, num_crops))[0]
-        return (total / (num_clips * num_crops)).astype(np.float32)
+            for crop in range(protocol.crops):
+                total += self.run(self.prepare(frames, crop, protocol.crops))[0]
+        return (total / (protocol.clips * protocol.crops)).astype(np.float32)
 
     @torch.inference_mode()
     def run(self, clip: Tensor) -> tuple[NDArray[np.float32], TokenTrace]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from stvideo.core.errors import StvideoError, nearest
+from stvideo.data.clips.published import Rule
 from stvideo.data.clips.sampling import check_sampling, frame_indices
 from stvideo.settings.schema import DataConfig
 
@@ -123,6 +124,8 @@ class Preprocessing:
         clip: int = 0,
         num_clips: int = 1,
         generator: np.random.Generator | None = None,
+        times: np.ndarray | None = None,
+        rule: Rule | None = None,
     ) -> np.ndarray:
         """Choose the frames of one clip, as `frame_indices` does."""
         return frame_indices(
@@ -135,6 +138,8 @@ class Preprocessing:
             clip=clip,
             num_clips=num_clips,
             generator=generator,
+            times=times,
+            rule=rule,
         )
 
     @property

@@ -1,10 +1,13 @@
 """Evaluation protocols by name: what ``evaluate.views=k400-1x3`` fixes, and where it comes from.
 
-A name fixes the views (clips x crops), the way of sampling, and the official split that the number is about. Frames,
-stride and crop size are the model's own and come from its checkpoint; a stride counts at ``data.target_fps``. Several
-clips lie evenly from the first to the last start (``data.sampling=stride``) or at different places of each segment
-(``segment``), see `stvideo.data.clips.sampling`. Any ``CLIPSxCROPS`` is a protocol without a name. Nothing is
-ever flipped.
+A name fixes the views (clips x crops), the way of sampling, the official split that the number is about, and which
+frames each clip takes: a published protocol takes those of the released code, frame for frame
+(`stvideo.data.clips.published`), counting frames whatever their times. Frames, stride and crop size are the model's
+own and come from its checkpoint.
+
+In the others (``-even``, ``-middle``, and any ``CLIPSxCROPS``, which is a protocol without a name) one clip lies in the
+middle, and several evenly from the first to the last start (``data.sampling=stride``) or at different places of each
+segment (``segment``), see `stvideo.data.clips.sampling`. Nothing is ever flipped.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import re
 from dataclasses import dataclass
 
 from stvideo.core.errors import StvideoError, nearest
+from stvideo.data.clips import published
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Protocol:
         sampling: the way of sampling that it demands; None: the checkpoint's.
         split: the official split that it is about, if any.
         source: who measures so.
+        rule: which frames a clip takes; None: those of `stvideo.data.clips.sampling.frame_indices`.
     """
 
     name: str
@@ -46,6 +51,7 @@ class Protocol:
     sampling: str | None = None
     split: Split | None = None
     source: str = ""
+    rule: published.Rule | None = None
 
     @property
     def views(self) -> str:
@@ -81,11 +87,18 @@ PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
         Protocol("center", 1, 1, source="one clip from the middle, its centre"),
-        Protocol("k400-1x3", 1, 3, "stride", K400, "TimeSformer, arXiv 2102.05095"),
-        Protocol("k400-4x3", 4, 3, "stride", K400, "Video Swin, arXiv 2106.13230"),
-        Protocol("k400-5x3", 5, 3, "stride", K400, "VideoMAE, arXiv 2203.12602"),
+        Protocol("k400-1x3", 1, 3, "stride", K400, "TimeSformer, arXiv 2102.05095", published.timesformer_kinetics),
+        Protocol("k400-4x3", 4, 3, "stride", K400, "Video Swin, arXiv 2106.13230", published.video_swin_kinetics),
+        Protocol(
+            "k400-4x3-mmaction2", 4, 3, "stride", K400, "Video Swin in mmaction2 1.x", published.mmaction2_kinetics
+        ),
+        Protocol("k400-5x3", 5, 3, "stride", K400, "VideoMAE, arXiv 2203.12602", published.videomae_kinetics),
+        Protocol("k400-1x3-middle", 1, 3, "stride", K400, "the middle of the video"),
+        Protocol("k400-4x3-even", 4, 3, "stride", K400, "evenly from the first to the last start"),
+        Protocol("k400-5x3-even", 5, 3, "stride", K400, "evenly from the first to the last start"),
         Protocol("ssv2-1x3", 1, 3, "segment", SSV2, "TimeSformer, arXiv 2102.05095"),
-        Protocol("ssv2-2x3", 2, 3, "segment", SSV2, "VideoMAE, arXiv 2203.12602"),
+        Protocol("ssv2-2x3", 2, 3, "segment", SSV2, "VideoMAE, arXiv 2203.12602", published.videomae_something),
+        Protocol("ssv2-2x3-middle", 2, 3, "segment", SSV2, "the middle and the first frame of each segment"),
     )
 }
 

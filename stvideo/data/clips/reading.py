@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
 from stvideo.core.errors import StvideoError, nearest
 from stvideo.data.clips.preprocessing import Preprocessing
-from stvideo.data.clips.sampling import trimmed_range
+from stvideo.data.clips.protocols import Protocol, find_protocol
+from stvideo.data.clips.sampling import are_even, trimmed_range
 from stvideo.data.video.decode import DECODERS, Readable, UnreadableVideo
 from stvideo.data.video.images import StillImage
 from stvideo.settings.config import DataConfig
 
+ONE_CLIP = find_protocol("1x1")
 _SCALE_AT_DECODE = 1.5  # frames that many times larger than needed are scaled while decoding
 
 
@@ -47,23 +48,29 @@ class ClipReading:
         self,
         video: Readable,
         span: tuple[float | None, float | None],
-        clip: int,
-        num_clips: int,
-        generator: Any = None,
+        clip: int = 0,
+        protocol: Protocol = ONE_CLIP,
+        generator: np.random.Generator | None = None,
     ) -> np.ndarray:
-        """Frames of one clip; ``span`` limits it to a part of the video (seconds).
+        """Frames of one clip of a protocol, or with ``generator`` of a random one.
+
+        ``span`` limits it to a part of the video, in seconds of the container's clock.
 
         Raises:
-            UnreadableVideo: the video ends before that part begins.
+            UnreadableVideo: that part begins after the video's end, or ends before its first frame.
         """
-        first, count = 0, video.num_frames
-        if span != (None, None):
-            times, (start, end) = video.times, span
-            duration = float(times[-1]) + 1 / video.fps
-            if start is not None and start >= duration:
-                raise UnreadableVideo(video.path, f"it ends at {duration:.2f} s, the list takes it from {start:g} s on")
-            first, count = trimmed_range(times, start, end)
-        return first + self.preprocessing.indices(count, video.fps, clip, num_clips, generator)
+        times, (start, end) = video.times, span
+        finish = float(times[-1]) + 1 / video.fps
+        if start is not None and start >= finish:
+            raise UnreadableVideo(video.path, f"it ends at {finish:.2f} s, the list takes it from {start:g} s on")
+        if end is not None and end <= times[0]:
+            raise UnreadableVideo(video.path, f"it begins at {times[0]:.2f} s, the list takes it up to {end:g} s")
+        first, count = trimmed_range(times, start, end)
+        # A video of one rate is read by counting, as published, without the rounding of its clock.
+        moments = None if are_even(times) else times[first : first + count]
+        return first + self.preprocessing.indices(
+            count, video.fps, clip, protocol.clips, generator, moments, protocol.rule
+        )
 
     def frames(self, video: Readable, indices: np.ndarray, short_side: float) -> torch.Tensor:
         """uint8 (T, H, W, 3) in the wanted colour order; large frames come scaled to ``short_side``."""

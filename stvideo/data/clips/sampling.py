@@ -11,9 +11,10 @@ from __future__ import annotations
 import numpy as np
 
 from stvideo.core.errors import StvideoError, nearest
-from stvideo.data.clips.protocols import find_protocol
+from stvideo.data.clips.published import Rule
 
 SAMPLINGS = ("stride", "segment")
+ROUNDING = 1e-6  # seconds: a frame at 0.1 s belongs to what starts at 0.1 s, however the two were computed
 
 
 def stride_indices(
@@ -80,20 +81,41 @@ def frame_indices(
     clip: int = 0,
     num_clips: int = 1,
     generator: np.random.Generator | None = None,
+    times: np.ndarray | None = None,
+    rule: Rule | None = None,
 ) -> np.ndarray:
     """Indices of the frames of one clip, int64 (T,), rising (repeats where the video is short).
 
     With ``generator`` a random training clip, else test clip ``clip`` of ``num_clips``.
+
+    Args:
+        times: seconds at which each frame is shown, (video_frames,), where that is to count and not the frames: a
+            strided clip takes what is shown at its moments, as if the video came at ``target_fps``.
+        rule: of a published protocol, which places test clips in its own way; it may start short videos again.
     """
     check_sampling(sampling)
     if video_frames < 1 or num_frames < 1 or fps <= 0:
         raise ValueError(f"cannot sample {num_frames} frames of {video_frames} at {fps} fps")
+    if rule is not None:
+        return rule(video_frames, fps, num_frames, stride, target_fps, clip, num_clips)
     position = clip_position(clip, num_clips, sampling)
     if sampling == "segment":
         return segment_indices(video_frames, num_frames, position, generator)
     if generator is not None:
         position = float(generator.random())
+    if times is not None:
+        ticks = max(round((times[-1] - times[0] + 1 / fps) * target_fps), 1)
+        taken = stride_indices(ticks, target_fps, num_frames, stride, target_fps, position)
+        return np.searchsorted(times, times[0] + taken / target_fps + ROUNDING, side="right") - 1
     return stride_indices(video_frames, fps, num_frames, stride, target_fps, position)
+
+
+def are_even(times: np.ndarray) -> bool:
+    """Tell whether the frames of a video follow each other at one rate: none is off by more than half a frame."""
+    if len(times) < 3:
+        return True
+    off = np.abs(times - np.linspace(times[0], times[-1], len(times)))
+    return bool(off.max() <= 0.5 * (times[-1] - times[0]) / (len(times) - 1) + ROUNDING)
 
 
 def trimmed_range(times: np.ndarray, start: float | None, end: float | None) -> tuple[int, int]:
@@ -102,9 +124,8 @@ def trimmed_range(times: np.ndarray, start: float | None, end: float | None) -> 
     ``times`` (video_frames,) says when each frame is shown, so that a varying frame rate is followed too. A part
     between two frames is the one frame seen then.
     """
-    rounding = 1e-6  # a frame at 0.1 s belongs to what starts at 0.1 s, however the two were computed
-    first = 0 if start is None else int(np.searchsorted(times, start - rounding))
-    stop = len(times) if end is None else int(np.searchsorted(times, end - rounding))
+    first = 0 if start is None else int(np.searchsorted(times, start - ROUNDING))
+    stop = len(times) if end is None else int(np.searchsorted(times, end - ROUNDING))
     return (first, stop - first) if stop > first else (max(min(first, len(times)) - 1, 0), 1)
 
 
@@ -115,12 +136,3 @@ def check_sampling(sampling: str) -> None:
         raise StvideoError(
             f"data.sampling: unknown way of sampling {sampling!r}{hint}: choose {' or '.join(SAMPLINGS)}"
         )
-
-
-def parse_views(text: str) -> tuple[int, int]:
-    """``"2x3"`` or a protocol's name (`stvideo.data.clips.protocols`) -> (2 clips, 3 crops); raises `StvideoError`.
-
-    Crops are 1 (centre) or more (evenly along the longer side).
-    """
-    protocol = find_protocol(text)
-    return protocol.clips, protocol.crops

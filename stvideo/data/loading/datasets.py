@@ -15,8 +15,8 @@ from torch.utils.data import Dataset
 
 from stvideo.core.errors import StvideoError
 from stvideo.core.messages import logger
+from stvideo.data.clips.protocols import find_protocol
 from stvideo.data.clips.reading import ClipReading
-from stvideo.data.clips.sampling import parse_views
 from stvideo.data.clips.transforms import TestTransform, TrainTransform, mirrored_classes
 from stvideo.data.lists.annotations import build_index
 from stvideo.data.lists.index import VideoIndex
@@ -58,7 +58,7 @@ class VideoDataset(Dataset[Any]):
         root: folder that their paths are relative to.
         reading: how clips are read.
         transform: for training; None makes the dataset give test views.
-        views: (clips, crops) per video in testing.
+        views: clips x crops per video in testing, or a protocol's name.
         clips_per_video: clips drawn from each opened video in training.
         seed: everything random follows from it.
         max_unreadable: share of the videos that may be unreadable before training stops.
@@ -77,7 +77,7 @@ class VideoDataset(Dataset[Any]):
         reading: ClipReading,
         *,
         transform: TrainTransform | None = None,
-        views: tuple[int, int] = (1, 1),
+        views: str = "1x1",
         clips_per_video: int = 1,
         seed: int = 0,
         max_unreadable: float = 0.05,
@@ -87,7 +87,8 @@ class VideoDataset(Dataset[Any]):
         self.checked = checked
         self.video_index, self.root, self.reading, self.seed = index, root, reading, seed
         self.transform, self.max_unreadable, self.skip_unreadable = transform, max_unreadable, skip_unreadable
-        self.num_clips, self.num_crops = views if transform is None else (clips_per_video, 1)
+        protocol = self.protocol = find_protocol(views)
+        self.num_clips, self.num_crops = (clips_per_video, 1) if self.train else (protocol.clips, protocol.crops)
         flips = transform is not None and transform.flip
         self.mirrored = mirrored_classes(index.classes) if flips else np.arange(len(index.classes))
         size, share = reading.preprocessing.square_size, reading.preprocessing.test_share
@@ -188,13 +189,13 @@ class VideoDataset(Dataset[Any]):
             for view in range(request.first_view, request.first_view + request.num_views):
                 if self.transform is not None:
                     generator = self.generator(request.epoch, number, view)
-                    indices = reading.indices(video, span, 0, 1, generator)
+                    indices = reading.indices(video, span, generator=generator)
                     frames = reading.frames(video, indices, max(self.transform.short_side))
                     clip, flipped = self.transform.draw(frames, generator)
                 else:
                     clip_number, crop = divmod(view, self.num_crops)
                     if frames is None or clip_number != frames_clip:
-                        indices = reading.indices(video, span, clip_number, self.num_clips)
+                        indices = reading.indices(video, span, clip_number, self.protocol)
                         frames, frames_clip = reading.test_frames(video, indices), clip_number
                     clip = self.test_transform(frames, crop)
                 label = int(self.video_index.labels[number])
@@ -231,7 +232,7 @@ def build_dataset(
         root,
         reading,
         transform=train_transform(config) if split == "train" else None,
-        views=parse_views(views),
+        views=views,
         clips_per_video=config.clips_per_video,
         seed=seed,
         max_unreadable=config.max_unreadable,

@@ -7,7 +7,7 @@ where decoding may start, and what a decoder has to be careful with. The pass co
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.stream import Disposition
 
 from stvideo.core.errors import StvideoError
 from stvideo.data.video.formats import CONTAINERS
@@ -24,6 +25,7 @@ OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": ",".join(CONTA
 # What PyAV raises on damaged files: FFmpeg's errors, and now and then one of Python's.
 DAMAGE = (av.FFmpegError, OSError, ValueError, LookupError, ArithmeticError, RuntimeError, MemoryError)
 MAX_FRAMES = 10_000_000  # more is a damaged time line, not a video
+MAX_FPS = 100_000  # of the fastest cameras
 _TEXT_STARTS = (b"<!doctype", b"<html", b"<?xml", b"#extm3u", b"{")
 _WITH_DISPLAY_TIMES = frozenset({"mp4", "matroska", "webm", "flv", "mpegts", "mpeg"})
 
@@ -123,7 +125,7 @@ def check_file(path: str | Path) -> Path:
 
 
 def open_container(path: str | Path) -> tuple[Any, Any]:
-    """Open ``path`` with PyAV: (container, its best video stream set to one decoding thread)."""
+    """Open ``path`` with PyAV: (container, its largest video stream set to one decoding thread)."""
     path = check_file(path)
     with naming(path):
         try:
@@ -132,7 +134,7 @@ def open_container(path: str | Path) -> tuple[Any, Any]:
         except av.error.ArgumentError:
             raise UnreadableVideo(path, "this is no video file, or damaged at its start") from None
         try:
-            stream = container.streams.best("video")
+            stream = largest_stream(container.streams.video)
             if stream is None:
                 raise UnreadableVideo(path, "it has no video stream")
             if stream.codec_context is None:
@@ -145,9 +147,20 @@ def open_container(path: str | Path) -> tuple[Any, Any]:
     return container, stream
 
 
+def largest_stream(streams: Sequence[Any]) -> Any:
+    """Choose the video stream of most pixels, the first of several; a cover picture only if there is nothing else."""
+
+    def size(stream: Any) -> tuple[bool, int]:
+        context = stream.codec_context
+        cover = bool(stream.disposition & Disposition.attached_pic)
+        return not cover, context.width * context.height if context is not None else 0
+
+    return max(streams, key=size, default=None)
+
+
 @contextmanager
 def indexed(path: str | Path) -> Iterator[tuple[Any, Any, PacketIndex]]:
-    """Open ``path`` and index it for a while: (container, its best video stream, what the packets say)."""
+    """Open ``path`` and index it for a while: (container, its largest video stream, what the packets say)."""
     container, stream = open_container(path)
     with container:
         yield container, stream, index_packets(container, stream, path)
@@ -215,9 +228,11 @@ def index_packets(container: Any, stream: Any, path: str | Path) -> PacketIndex:
 def _frame_rate(stream: Any, pts: np.ndarray) -> float:
     """Frames per second: what the container says if plausible, else counted from the time stamps."""
     rate = float(stream.average_rate or stream.guessed_rate or 0)
-    if not 0 < rate < 1000 and len(pts) > 1 and stream.time_base:
-        rate = (len(pts) - 1) / max(float((pts[-1] - pts[0]) * stream.time_base), 1e-9)
-    return rate if 0 < rate < 1000 else 30.0
+    seconds = float((pts[-1] - pts[0]) * (stream.time_base or 0))
+    counted = (len(pts) - 1) / seconds if seconds > 0 else 0.0
+    if not 0 < rate < 1000 and not 0.99 * rate < counted < 1.01 * rate:
+        rate = counted  # headers without a rate show the ticks of their clock
+    return rate if 0 < rate <= MAX_FPS else 30.0
 
 
 def one_line(error: Exception) -> str:

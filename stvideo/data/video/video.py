@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+import av
 import numpy as np
 import torch
 
@@ -35,7 +36,7 @@ class Video:
         fall_back: go to PyAV where the decoder is known to err on such files, or fails.
 
     Attributes:
-        num_frames: frames that can be read. Frame ``i`` is the i-th in display order of the best video stream.
+        num_frames: frames that can be read. Frame ``i`` is the i-th in display order of the largest video stream.
         fps: frames per second.
         index: what its packets say, `stvideo.data.video.packets.PacketIndex`.
 
@@ -75,11 +76,15 @@ class Video:
 
     @property
     def times(self) -> np.ndarray:
-        """Seconds from the first frame to each frame, float64 (num_frames,)."""
-        pts = self.index.pts
-        if not self.index.timed:
-            return np.arange(self.num_frames) / self.fps
-        return (pts - pts[0]) * float(self._stream.time_base)
+        """Seconds at which each frame is shown by the container's clock, float64 (num_frames,), as FFmpeg counts them.
+
+        The clock starts with the first stream: a picture that begins 2 s after the sound is at 2 s.
+        """
+        pts, begin = self.index.pts, (self._container.start_time or 0) / av.time_base
+        if self.index.timed:
+            return pts * float(self._stream.time_base) - begin
+        first = float((self._stream.start_time or 0) * (self._stream.time_base or 0))
+        return max(first - begin, 0.0) + np.arange(self.num_frames) / self.fps
 
     @property
     def short_side(self) -> int:
@@ -142,7 +147,7 @@ class Video:
     def _is_unsuited(self) -> bool:
         """Whether the decoder errs on such files. Only PyAV's reader mirrors frames; decord turns none in Matroska."""
         errs = torchcodec_errs if self.decoder == "torchcodec" else decord_errs
-        if errs(self.index):
+        if errs(self.index) or len(self._container.streams.video) > 1:
             return True
         try:
             mirrored, rotation = self._find_orientation()

@@ -4,7 +4,6 @@ import pytest
 
 from stvideo.core.errors import StvideoError
 from stvideo.data.clips.protocols import PROTOCOLS, find_protocol, protocol_table
-from stvideo.data.clips.sampling import parse_views
 
 
 @pytest.mark.parametrize(
@@ -17,14 +16,16 @@ from stvideo.data.clips.sampling import parse_views
         ("ssv2-2x3", (2, 3), "segment"),
         ("center", (1, 1), None),
         ("7x2", (7, 2), None),
+        ("10 x 1", (10, 1), None),
+        ("4×3", (4, 3), None),
     ],
 )
 def test_a_name_fixes_views_and_sampling(name, views, sampling):
     protocol = find_protocol(name)
-    assert parse_views(name) == (protocol.clips, protocol.crops) == views
+    assert (protocol.clips, protocol.crops) == views
     assert protocol.views == "{}x{}".format(*views)
     assert protocol.sampling == sampling
-    assert name in protocol.title
+    assert protocol.name in protocol.title
     for other in ("stride", "segment"):
         if sampling in (None, other):
             protocol.check_sampling(other)
@@ -38,6 +39,12 @@ def test_official_sizes_belong_to_data_with_the_official_classes():
     assert find_protocol("ssv2-2x3").split_for(174).videos == 24_777
     assert find_protocol("k400-1x3").split_for(3) is None
     assert find_protocol("1x3").split_for(400) is None
+
+
+@pytest.mark.parametrize("text", ["", "3", "1x", "0x3", "2x-1", "axb", "1x3x2"])
+def test_bad_views_are_refused(text):
+    with pytest.raises(StvideoError, match="views"):
+        find_protocol(text)
 
 
 def test_a_misspelt_name_is_told_the_right_one():

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stvideo.core.errors import StvideoError
-from stvideo.data.clips.sampling import frame_indices, parse_views, segment_indices, stride_indices, trimmed_range
+from stvideo.data.clips.sampling import are_even, frame_indices, segment_indices, stride_indices, trimmed_range
 
 videos = st.integers(1, 5000)
 lengths = st.integers(1, 64)
@@ -140,15 +140,24 @@ def test_a_trimmed_part_follows_a_varying_frame_rate():
     assert trimmed_range(times, 1.05, None) == (4, 2)
 
 
-@pytest.mark.parametrize(("text", "views"), [("1x3", (1, 3)), ("10 x 1", (10, 1)), ("4×3", (4, 3))])
-def test_views_are_read(text, views):
-    assert parse_views(text) == views
+def test_a_varying_rate_is_sampled_by_time():
+    # two seconds of 60 fps and two of 10: a frame every half second is wanted, whatever lies between
+    times = np.concatenate([np.arange(120) / 60, 2 + np.arange(20) / 10])
+    settings = {"sampling": "stride", "num_frames": 8, "stride": 15, "target_fps": 30}
+    taken = frame_indices(140, 35, times=times, **settings)
+    np.testing.assert_allclose(times[taken], np.arange(8) * 119 / 7 / 30, atol=0.1)
+    assert taken.tolist() == [0, 34, 68, 102, 122, 128, 134, 139]
+    # by counting, the second half would have had one frame in seven
+    assert (frame_indices(140, 35, **settings) < 120).sum() == 7
+    random = frame_indices(140, 35, times=times, generator=np.random.default_rng(1), **{**settings, "stride": 4})
+    assert (np.diff(random) >= 0).all() and random.min() >= 0 and random.max() < 140
 
 
-@pytest.mark.parametrize("text", ["", "3", "1x", "0x3", "2x-1", "axb", "1x3x2"])
-def test_bad_views_are_refused(text):
-    with pytest.raises(StvideoError, match="views"):
-        parse_views(text)
+@given(videos.filter(lambda count: count > 2), st.sampled_from([0.1, 10, 24, 30000 / 1001, 60, 240]))
+def test_a_clock_of_milliseconds_leaves_a_constant_rate_constant(frames, fps):
+    times = np.round(np.arange(frames) / fps, 3)
+    assert are_even(times)
+    assert not are_even(np.concatenate([times, times[-1] + 5 / fps + times]))
 
 
 def test_unknown_sampling_is_refused_with_a_hint():
