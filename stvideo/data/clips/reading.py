@@ -13,7 +13,7 @@ from stvideo.data.clips.protocols import Protocol, find_protocol
 from stvideo.data.clips.sampling import are_even, trimmed_range
 from stvideo.data.video.decode import DECODERS, Readable, UnreadableVideo
 from stvideo.data.video.images import StillImage
-from stvideo.settings.config import DataConfig
+from stvideo.settings.schema import DataConfig
 
 ONE_CLIP = find_protocol("1x1")
 _SCALE_AT_DECODE = 1.5  # frames that many times larger than needed are scaled while decoding

@@ -14,6 +14,7 @@ import atexit
 import contextlib
 import os
 import signal
+import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -100,7 +101,7 @@ class Loader:
         while True:
             before = time.perf_counter()
             try:
-                iterator = iterator or iter(self.data_loader)  # which starts the workers
+                iterator = iterator or _start(self.data_loader)
                 batch, problems, errors = self._wait(iterator)
             except StopIteration:
                 return
@@ -208,6 +209,19 @@ def build_loader(
     )
     on_gpu = device is not None and device.type == "cuda"
     return Loader(dataset, sampler, data_loader, CudaCopier(device) if device is not None and on_gpu else None)
+
+
+def _start(data_loader: DataLoader[Any]) -> Iterator[Any]:
+    """Start the workers. Those that do not fork import what reads clips, and not this process's command once more."""
+    main = sys.modules["__main__"]
+    spec, file = main.__spec__, getattr(main, "__file__", None)
+    if spec is None or not spec.name.startswith("stvideo."):
+        return iter(data_loader)
+    main.__spec__, main.__file__ = None, None
+    try:
+        return iter(data_loader)
+    finally:
+        main.__spec__, main.__file__ = spec, file
 
 
 @cache
