@@ -18,12 +18,12 @@ VERBS = {
     "train": "train a model from a configuration file",
     "evaluate": "measure a checkpoint on whole videos",
     "compare": "tell whether one evaluation is better than another",
+    "study": "train, evaluate and compare several models over several seeds",
     "predict": "name what happens in videos; timelines, features, cameras",
     "visualize": "draw which parts of the frames a model used",
     "benchmark": "count and time models side by side",
     "convert": "turn a checkpoint of another project into ours",
     "doctor": "tell what is installed, what decodes here, what is missing",
-    "demo": "train, evaluate and draw on generated clips",
 }
 
 EXAMPLES = """\

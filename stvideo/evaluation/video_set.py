@@ -93,7 +93,6 @@ class VideoSet:
         """Shape of one view as a model takes it, (1, 3, T, S, S)."""
         return self.dataset.reading.preprocessing.clip_shape
 
-    @torch.inference_mode()
     def evaluate(
         self, models: Sequence[nn.Module], should_stop: Callable[[], bool] = lambda: False
     ) -> Evaluation | None:
@@ -128,7 +127,7 @@ class VideoSet:
         own: Rows = ([], [[] for _ in models])
         stopped, clips, started = False, 0, time.perf_counter()
         quiet = None if accelerator.is_main_process else True  # None: where nobody watches
-        with tqdm(total=len(self.dataset), unit="clip", disable=quiet, leave=False) as bar:
+        with torch.inference_mode(), tqdm(total=len(self.dataset), unit="clip", disable=quiet, leave=False) as bar:
             for batch in loader:
                 clip = prepare(batch)
                 for model, scores in zip(models, own[1], strict=True):

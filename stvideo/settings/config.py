@@ -60,7 +60,7 @@ def load_config(
     if base is not None:
         layers.append(("the checkpoint's configuration", None, copy.deepcopy(base)))
     if path is not None:
-        layers.append((str(path), None, _read_yaml(Path(path))))
+        layers.append((str(path), None, read_yaml(Path(path))))
     layers += [("the command line", *_parse_override(text)) for text in overrides]
     for origin, key, layer in layers:
         _check_keys(layer, Config, "", origin)
@@ -105,7 +105,7 @@ def _in_plain_words(reason: str) -> str:
     return reason
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise StvideoError(f"{path}: no such configuration file; see configs/ for ready ones")
     try:
