@@ -89,10 +89,10 @@ def test_logits_can_be_averaged_instead(run, tmp_path, capsys):
 
 
 def test_a_protocol_by_name(run, tmp_path, capsys):
-    metrics, rows = evaluate(run, tmp_path / "name", "evaluate.views=k400-4x3")
+    metrics, rows = evaluate(run, tmp_path / "name", "evaluate.views=k400-4x3-even")
     captured = capsys.readouterr()
-    assert (metrics["protocol"], metrics["views"], metrics["sampling"]) == ("k400-4x3", "4x3", "stride")
-    assert "k400-4x3: 4x3 views (clips x crops)" in captured.out
+    assert (metrics["protocol"], metrics["views"], metrics["sampling"]) == ("k400-4x3-even", "4x3", "stride")
+    assert "k400-4x3-even: 4x3 views (clips x crops)" in captured.out
     assert "Kinetics-400 validation with 400 classes; these data have 3" in captured.err
     assert metrics["official"] is None
     assert evaluate(run, tmp_path / "plain", "evaluate.views=4x3")[1] == rows

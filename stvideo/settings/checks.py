@@ -15,6 +15,7 @@ CHOICES = {
     "data.sampling": ("stride", "segment"),
     "data.color_order": ("rgb", "bgr"),
     "data.decoder": ("auto", "decord", "pyav", "torchcodec"),
+    "data.leakage": ("warn", "stop"),
     "evaluate.average": ("softmax", "logits"),
     "evaluate.unreadable": ("stop", "list"),
     "predict.features": ("clip", "frame", "token", "map"),

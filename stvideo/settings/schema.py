@@ -44,6 +44,7 @@ class DataConfig:
     decoder: str = "auto"  # auto | decord | pyav | torchcodec; PyAV reads what the chosen one is known to get wrong
     timeout: float = 60.0  # seconds one video may take to decode before it counts as unreadable
     max_unreadable: float = 0.05  # training stops above this share of unreadable videos
+    leakage: str = "warn"  # warn | stop: training begins all the same, or not, where data.val has videos of data.train
     short_side: list[int] = field(default_factory=lambda: [256, 320])  # training: drawn from this range, pixels
     test_short_side: int | None = None  # testing: shorter side before cropping; None: img_size, so all of it is seen
     random_resized_crop: list[float] | None = None  # training: area range, e.g. [0.08, 1.0]; replaces short_side

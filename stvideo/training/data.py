@@ -10,6 +10,8 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from stvideo.core.errors import StvideoError
+from stvideo.core.messages import logger
+from stvideo.data.lists.leakage import doubtful_labels, shared_videos
 from stvideo.data.loading.batches import ClipPreparer
 from stvideo.data.loading.datasets import build_dataset
 from stvideo.data.loading.loader import Loader, build_loader
@@ -46,6 +48,7 @@ class TrainingData:
                     f"data.train has {len(self.classes)} classes and data.val {len(self.val_set.classes)}, "
                     "or in another order; name them once for both with data.classes"
                 )
+        self._check_lists()
         self.loader = self._build_loader(config.data.batch_size)
         self.clips = ClipPreparer(config.data, accelerator.device, mixed_classes=len(self.classes))
         self.global_batch = config.data.batch_size * accelerator.num_processes * config.train.accumulation_steps
@@ -89,6 +92,20 @@ class TrainingData:
             f"{self.global_batch} (data.batch_size {self.config.data.batch_size} x {self.accelerator.num_processes} "
             f"processes x train.accumulation_steps {self.config.train.accumulation_steps})"
         )
+
+    def _check_lists(self) -> None:
+        """Warn of labels that say nothing and of validation videos that are trained on; the latter may end the run."""
+        train, val = self.train_set, self.val_set.dataset if self.val_set is not None else None
+        for split, dataset in (("train", train), ("val", val)):
+            for note in doubtful_labels(dataset.video_index) if dataset is not None else []:
+                logger.warning(f"{split}: {note}")
+        if val is None:
+            return
+        shared = shared_videos(train.video_index, val.video_index, val.root, (train.checked, val.checked))
+        if shared and self.config.data.leakage == "stop":
+            raise StvideoError(f"{shared}: take them out of one list, or set data.leakage=warn")
+        if shared:
+            logger.warning(f"{shared}: the accuracy on them says little (data.leakage=stop ends the run instead)")
 
     def _build_loader(self, batch_size: int, alone: bool = False) -> Loader:
         return build_loader(

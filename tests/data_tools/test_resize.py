@@ -91,7 +91,8 @@ def test_every_frame_is_the_original_at_its_time(resized):
         assert row.status == "done", (path, row)
         with open_video(root / path, "pyav") as first, open_video(output / row.target, "pyav") as second:
             assert second.num_frames == first.num_frames == row.frames, path
-            np.testing.assert_allclose(second.times, first.times, atol=1e-9, err_msg=path)
+            shown = first.times - first.times[0]  # the small file has no sound that could begin before the picture
+            np.testing.assert_allclose(second.times, shown, atol=1e-9, err_msg=path)
             assert second.fps == pytest.approx(first.fps, rel=1e-3), path  # Matroska counts milliseconds
             everything = range(first.num_frames)
             small = second.read(everything).numpy()

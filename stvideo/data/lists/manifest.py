@@ -102,6 +102,10 @@ class Checked:
         self._exact = torch.from_numpy(exact.astype(np.uint8)).share_memory_()
         self._warned = torch.zeros(1, dtype=torch.uint8).share_memory_()
 
+    def shapes(self) -> list[tuple[int, int]]:
+        """List (bytes, frames) of every video, zeros where nothing is known of it."""
+        return list(zip(self._size.tolist(), self._frames.tolist(), strict=True))
+
     def reading(self, video: int, path: Path, decoder: str) -> tuple[str, int | None]:
         """Say how to read video number ``video``: (decoder, frames that can be decoded, None if that is not known).
 
