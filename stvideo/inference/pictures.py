@@ -74,13 +74,14 @@ def _save_clip(
 ) -> None:
     """Write the sheet and the page of one clip, as far as ``targets`` has them."""
     info, columns = video.info, predictor.config.visualize.columns
-    width, height = fit(info.width, info.height, *FRAME_BOX, enlarge=False)
+    width, height = fit(*info.display_size, *FRAME_BOX, enlarge=False)
     frames = video.read(indices.tolist(), size=(height, width)).numpy()
     title = in_one_line(video.path.name)
     first, last = int(indices[0]), int(indices[-1])
     span = f"frame {first}" if first == last else f"frames {first} to {last}"
     short = ", shorter than a clip: frames repeat" if predictor.repeats(info) else ""
-    size, model = f"{info.width} x {info.height}, {info.fps:.4g} fps", predictor.model.spec["name"]
+    shape = "" if info.pixel_aspect == 1 else f" shown as {info.display_size[0]} x {info.display_size[1]}"
+    size, model = f"{info.width} x {info.height}{shape}, {info.fps:.4g} fps", predictor.model.spec["name"]
     subtitle = f"{size} · {span} of {info.num_frames}{short} · {model}"
     labels = [f"frame {i} · {second:.2f} s" for i, second in zip(indices, seconds_at(video, indices), strict=True)]
     area = predictor.area(info)
@@ -100,7 +101,7 @@ def _save_overlay(path: Path, video: Readable, predictor: Predictor, layer: Laye
     info, settings = video.info, predictor.config.visualize
     windows = predictor.windows(info)
     chosen = spread(len(windows), settings.max_clips)
-    width, height = fit(info.width, info.height, settings.video_side, settings.video_side, enlarge=False)
+    width, height = fit(*info.display_size, settings.video_side, settings.video_side, enlarge=False)
     area = predictor.area(info).scaled(width, height)
     with (
         video_writer(path, info.fps, width, height) as write,

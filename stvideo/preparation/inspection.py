@@ -20,8 +20,8 @@ from stvideo.data.video.decord import decord_problem
 from stvideo.data.video.display import Display, Orientation
 from stvideo.data.video.formats import IMAGE_SUFFIXES
 from stvideo.data.video.images import StillImage
-from stvideo.data.video.packets import PacketIndex, UnreadableVideo, indexed
-from stvideo.data.video.pyav import frames_in_order
+from stvideo.data.video.packets import PacketIndex, UnreadableVideo, indexed, naming, open_container
+from stvideo.data.video.pyav import frames_in_order, is_intra
 from stvideo.preparation.jobs import Alive
 
 USABLE_SHARE = 0.5  # of its frames that a damaged video must show from the start on to be worth keeping
@@ -50,6 +50,7 @@ class _Decoded(NamedTuple):
     pixels: dict[int, np.ndarray]  # of the frames to compare
     problem: str | None
     seconds: float
+    lying_keys: int  # frames marked as key frames that were not decoded without others
 
 
 def inspect(job: Inspection, alive: Alive) -> VideoRow:
@@ -61,9 +62,9 @@ def inspect(job: Inspection, alive: Alive) -> VideoRow:
         if path.suffix.lower() in IMAGE_SUFFIXES:
             info = StillImage(path).info
             return replace(
-                row, status="ok", frames=1, listed=1, fps=info.fps, width=info.width, height=info.height,
-                codec=info.codec, container=info.container, keyframes=1, key_gap_median=1, key_gap_max=1,
-                decoder="pillow",
+                row, status="ok", frames=info.num_frames, listed=info.num_frames, fps=info.fps, width=info.width,
+                height=info.height, codec=info.codec, container=info.container, keyframes=1, key_gap_median=1,
+                key_gap_max=1, decoder="pillow",
             )  # fmt: skip
         return _inspect_video(path, row, job.by_decord, alive)
     except UnreadableVideo as error:
@@ -79,27 +80,28 @@ def not_by_decord(row: VideoRow, verdict: str, reason: str) -> VideoRow:
     return replace(row, status=status, decord=verdict, decoder="pyav", reason=reason)
 
 
-def promised_frames(container: Any, stream: Any, index: PacketIndex) -> int:
-    """Count the frames that there should be by what the file says of itself, more than ``index`` has if it was cut.
-
-    ``container`` has just been read to its end.
-    """
-    count = index.num_frames
-    if stream.frames > count:
-        container.seek(0)
+def promised_frames(path: Path, stream: Any, index: PacketIndex) -> int:
+    """Count the frames that there should be: more than ``index`` has if an MP4 file was cut short behind its index."""
+    # MP4's index leaves out whole groups that an edit list hides, as trimming on a phone does.
+    entries = len(stream.index_entries) if "mp4" in index.container.split(",") else 0
+    if entries <= index.num_frames:
+        return index.num_frames
+    container, stream = open_container(path)  # afresh: not every container can seek to its start
+    with container, naming(path):
         stored = sum(1 for packet in container.demux(stream) if packet.size)  # with those that are not shown
-        # MP4's index leaves out whole groups that an edit list hides, as trimming on a phone does.
-        entries = stream.index_entries if "mp4" in index.container.split(",") else ()
-        stated = len(entries) or stream.frames
-        if stated > stored:
-            return count + stated - stored
+    return index.num_frames + max(entries - stored, 0)
+
+
+def claimed_frames(container: Any, stream: Any, index: PacketIndex) -> int:
+    """Count the frames that the header claims; it may be written before they are there, or count those of the sound."""
     if len(container.streams) == 1 and container.duration and index.timed and stream.time_base:
         # Sound may go on after the picture, so the duration of the whole says something where there is no sound.
         shown = float((index.pts[-1] - index.pts[0]) * stream.time_base) + 1 / index.fps
-        promised = container.duration / av.time_base
-        if shown < _WHOLE_SHARE * promised:
-            return round(count * promised / shown)
-    return count
+        claimed = container.duration / av.time_base
+        if shown < _WHOLE_SHARE * claimed:
+            return round(index.num_frames * claimed / shown)
+    kinds = index.container.split(",")
+    return 0 if "mp4" in kinds or index.late_start else stream.frames
 
 
 def shortened(decoded: int, listed: int, problem: str | None) -> str:
@@ -119,7 +121,8 @@ def file_state(path: Path) -> tuple[int, int]:
 def _inspect_video(path: Path, row: VideoRow, by_decord: bool, alive: Alive) -> VideoRow:
     with indexed(path) as (container, stream, index):
         row = _describe(row, index, stream)
-        listed = promised_frames(container, stream, index)
+        listed = promised_frames(path, stream, index)
+        notes = _notes(container, stream, index) if listed == index.num_frames else []
     clips = sampled_clips(index)
     decoded = _decode_all(path, index, {number for clip in clips for number in clip}, alive)
     if not decoded.leading:
@@ -134,7 +137,16 @@ def _inspect_video(path: Path, row: VideoRow, by_decord: bool, alive: Alive) -> 
             return replace(row, status="unusable", decoder="")
         clips = [[number for number in clip if number < decoded.leading] for clip in clips]
     clips = [clip for clip in clips if clip]
-    _check_pyav(path, clips, decoded, alive)
+    if decoded.lying_keys:
+        notes.append(f"{decoded.lying_keys} key frames wrongly marked: read by counting from the start")
+    wrong = _first_difference(path, "auto", clips, decoded, alive)
+    if wrong is not None:
+        notes.append(f"frame {wrong} is wrong after a seek: read by counting from the start")
+        if (again := _first_difference(path, "sequential", clips, decoded, alive)) is not None:
+            raise UnreadableVideo(path, f"frame {again} differs from one decoding to the next (damaged)")
+    row = replace(row, reason="; ".join(filter(None, [row.reason, *notes])))
+    if (decoded.lying_keys or wrong is not None) and row.status == "ok":
+        return replace(row, status="sequential", decoder="sequential")
     if decord_problem():
         return replace(row, decord="absent")
     if not by_decord:
@@ -142,6 +154,17 @@ def _inspect_video(path: Path, row: VideoRow, by_decord: bool, alive: Alive) -> 
     alive(max(_DECORD_SECONDS, 5 * decoded.seconds))
     verdict, reason = _check_decord(path, clips, decoded)
     return replace(row, decord="same") if verdict == "same" else not_by_decord(row, verdict, reason)
+
+
+def _notes(container: Any, stream: Any, index: PacketIndex) -> list[str]:
+    """Say what is odd about a file that is whole."""
+    notes, claimed = [], claimed_frames(container, stream, index)
+    if claimed > index.num_frames:
+        notes.append(f"the header claims {claimed} frames, {index.num_frames} are there")
+    kind = {16: "PQ", 18: "HLG"}.get(int(stream.codec_context.color_trc))
+    if kind:
+        notes.append(f"HDR ({kind}), read without tone mapping")
+    return notes
 
 
 def _describe(row: VideoRow, index: PacketIndex, stream: Any) -> VideoRow:
@@ -188,6 +211,8 @@ def _decode_all(path: Path, index: PacketIndex, wanted: set[int], alive: Alive) 
     whole = np.zeros(index.num_frames, dtype=bool)
     pixels: dict[int, np.ndarray] = {}
     display = Display(index.pixel_size)
+    keys = set(np.flatnonzero(np.isin(index.pts, index.key_pts)).tolist()) if index.timed else set()
+    lying = 0
     orientation, problem, started = None, None, time.monotonic()
     try:
         for number, frame in frames_in_order(path, index, alive):
@@ -195,23 +220,25 @@ def _decode_all(path: Path, index: PacketIndex, wanted: set[int], alive: Alive) 
             if not 0 <= number < len(whole) or frame.is_corrupt:
                 continue
             whole[number] = True
+            lying += number in keys and not is_intra(frame)
             if number in wanted:
                 pixels[number] = _thinned(display.rgb(frame))
     except UnreadableVideo as error:
         problem = error.reason
     leading = len(whole) if whole.all() else int(np.argmin(whole))
-    return _Decoded(leading, orientation or Orientation(False, 0), pixels, problem, time.monotonic() - started)
+    return _Decoded(leading, orientation or Orientation(False, 0), pixels, problem, time.monotonic() - started, lying)
 
 
-def _check_pyav(path: Path, clips: list[list[int]], decoded: _Decoded, alive: Alive) -> None:
-    """Raises `UnreadableVideo` unless random access by PyAV gives the very frames that decoding in order gave."""
+def _first_difference(path: Path, decoder: str, clips: list[list[int]], decoded: _Decoded, alive: Alive) -> int | None:
+    """Find the first frame of which reading by ``decoder`` gives other pixels than decoding in order."""
     for clip in clips:
         alive()
-        with Video(path, "pyav", _NO_LIMIT) as video:
+        with Video(path, decoder, _NO_LIMIT) as video:
             frames = video.read(clip).numpy()
         for number, frame in zip(clip, frames, strict=True):
             if not np.array_equal(_thinned(frame), decoded.pixels[number]):
-                raise UnreadableVideo(path, f"frame {number} differs from one decoding to the next (damaged)")
+                return number
+    return None
 
 
 def _check_decord(path: Path, clips: list[list[int]], decoded: _Decoded) -> tuple[str, str]:

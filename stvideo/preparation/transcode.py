@@ -98,8 +98,8 @@ def transcode(job: Encoding, alive: Alive) -> Transcoded | Failure:
 
 
 def _transcode(source: Path, target: Path, recipe: Recipe, alive: Alive) -> Transcoded:
-    with indexed(source) as (container, stream, index):
-        promised = promised_frames(container, stream, index)
+    with indexed(source) as (_, stream, index):
+        promised = promised_frames(source, stream, index)
         count, (width, height), problem = _encode(source, stream, index, target, recipe, alive)
     note = ""
     if count < promised:

@@ -73,8 +73,8 @@ def report(rows: Sequence[VideoRow], output: Path) -> str:
     counts = Counter(row.status for row in rows)
     lines = [f"{len(rows):,} videos"]
     lines += aligned([(counts[status], status, meaning) for status, meaning in STATUSES.items()])
-    for status in ("unusable", "partial", "exact"):
-        lines += _reasons(status, [row for row in rows if row.status == status])
+    for status in ("unusable", "partial", "sequential", "exact", "ok"):
+        lines += _reasons(status, [row for row in rows if row.status == status and row.reason])
     readable = [row for row in rows if row.status != "unusable"]
     if readable:
         gaps = [row.key_gap_median for row in readable]

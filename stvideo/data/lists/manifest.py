@@ -25,6 +25,7 @@ FILE_NAME = "manifest.csv"
 STATUSES = {
     "ok": "every frame decodes, and random access returns the right ones",
     "exact": "every frame decodes, but decord errs: read by PyAV",
+    "sequential": "every frame decodes, but seeking errs: read by counting from the start",
     "partial": "damaged further on: only the frames before that are used",
     "unusable": "left out",
 }
@@ -124,6 +125,8 @@ class Checked:
                 logger.warning(_stale(self.source, f"{path} is", "the file is"), extra=EVERY_PROCESS)
             return decoder, None
         exact = int(self._exact[video])
+        if exact == _EXACT["sequential"]:
+            return "sequential", frames
         return ("pyav" if exact > (decoder == "torchcodec") else decoder), frames
 
 
@@ -181,8 +184,8 @@ def use_manifest(index: VideoIndex, root: Path, given: str | None) -> tuple[Vide
     return chosen, Checked(path, len(left_out), *np.where(usable, about[2:], 0)[:, keep])
 
 
-# 1: not by decord; 2: by PyAV alone, for torchcodec too goes by what the file says of its length.
-_EXACT = {"exact": 1, "partial": 2}
+# 1: not by decord; 2: by PyAV alone, for torchcodec too goes by what the file says of its length; 3: without seeking.
+_EXACT = {"exact": 1, "partial": 2, "sequential": 3}
 
 
 def _read(path: Path) -> np.ndarray:

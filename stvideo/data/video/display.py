@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,7 +65,9 @@ class Display:
         Asked of the first frame only: one whose side data was read is freed by the garbage collector alone.
         """
         if self._mirrored is None:
-            matrix = frame.side_data.get("DISPLAYMATRIX")
+            matrix = None
+            with suppress(ValueError):  # PyAV lists none of the side data if it has no name for one, as for EXIF
+                matrix = frame.side_data.get("DISPLAYMATRIX")
             a, b, _, c, d = struct.unpack("=5i", bytes(matrix)[:20]) if matrix is not None else (1, 0, 0, 0, 1)
             self._mirrored = a * d < b * c  # a negative determinant: no turn alone does that
         return self._mirrored

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ from av.stream import Disposition
 
 from stvideo.core.errors import StvideoError
 from stvideo.data.video.formats import CONTAINERS
+from stvideo.data.video.shown import ShownFrames
 
 # Only local files are ever read: a playlist saved as .mp4 must not make a worker open a network address.
 OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": ",".join(CONTAINERS)}
 # What PyAV raises on damaged files: FFmpeg's errors, and now and then one of Python's.
 DAMAGE = (av.FFmpegError, OSError, ValueError, LookupError, ArithmeticError, RuntimeError, MemoryError)
+ENCRYPTED = "it is encrypted (as streaming services do): a decrypted copy is needed"
 MAX_FRAMES = 10_000_000  # more is a damaged time line, not a video
 MAX_FPS = 100_000  # of the fastest cameras
 _TEXT_STARTS = (b"<!doctype", b"<html", b"<?xml", b"#extm3u", b"{")
@@ -44,7 +47,10 @@ class UnreadableVideo(StvideoError):
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What is known of a video: ``width`` and ``height`` in pixels as displayed, after ``rotation`` (degrees)."""
+    """What is known of a video: ``width`` and ``height`` in pixels of its upright frames, after ``rotation`` (degrees).
+
+    ``pixel_aspect`` is width / height of one of these pixels, 1 unless the video is to be shown wider or taller.
+    """
 
     num_frames: int
     fps: float
@@ -54,6 +60,12 @@ class VideoInfo:
     container: str
     rotation: int = 0
     keyframes: int = 1
+    pixel_aspect: Fraction = Fraction(1)
+
+    @property
+    def display_size(self) -> tuple[int, int]:
+        """(width, height) with square pixels, for people; models get frames as they are stored."""
+        return max(1, round(self.width * self.pixel_aspect)), self.height
 
     @property
     def duration(self) -> float:
@@ -73,6 +85,7 @@ class PacketIndex:
         late_start: the container hides frames before the first one shown (an edit list: cut without re-encoding).
         timed: every frame has a time stamp of its own; if not, frames can only be counted from the start.
         pixel_size: (width, height) as stored, before any rotation.
+        pixel_aspect: width / height of a pixel as stored.
     """
 
     pts: np.ndarray
@@ -85,6 +98,7 @@ class PacketIndex:
     open_gop: bool
     late_start: bool
     timed: bool
+    pixel_aspect: Fraction = Fraction(1)
 
     @property
     def num_frames(self) -> int:
@@ -98,6 +112,8 @@ def naming(path: str | Path) -> Iterator[None]:
         yield
     except UnreadableVideo:
         raise
+    except PermissionError:  # the file was opened before, so it is not its owner's permission that is missing
+        raise UnreadableVideo(path, ENCRYPTED) from None
     except DAMAGE as error:
         raise UnreadableVideo(path, one_line(error)) from None
 
@@ -137,6 +153,8 @@ def open_container(path: str | Path) -> tuple[Any, Any]:
             stream = largest_stream(container.streams.video)
             if stream is None:
                 raise UnreadableVideo(path, "it has no video stream")
+            if stream.disposition & Disposition.attached_pic:
+                raise UnreadableVideo(path, "it has no video stream, only a cover picture")
             if stream.codec_context is None:
                 raise UnreadableVideo(path, "its video codec is unknown to the installed FFmpeg")
             stream.thread_type = "NONE"
@@ -169,60 +187,97 @@ def indexed(path: str | Path) -> Iterator[tuple[Any, Any, PacketIndex]]:
 def index_packets(container: Any, stream: Any, path: str | Path) -> PacketIndex:
     """Read every packet of ``stream`` once and note its times; raises `UnreadableVideo`.
 
-    Frames that no decoder can show are not counted: those before the first key frame, those an edit list hides, and
-    hidden VP8 reference frames.
+    Frames that no decoder shows are not counted: those before the first key frame, those an edit list hides, and hidden
+    reference frames.
     """
     pts: list[int] = []
     key_pts: list[int] = []
+    leading: set[int] = set()
     timed, reordered, open_gop, late_start = True, False, False, False
     newest = newest_key = None
     context = stream.codec_context
+    shown_frames = ShownFrames(context.name, context.extradata)
     with naming(path):
         for packet in container.demux(stream):
             if not packet.size:
                 continue
+            if packet.has_sidedata("encryption_info"):
+                raise UnreadableVideo(path, ENCRYPTED)
+            shown = shown_frames(packet)
             time = packet.pts
             if time is None:
-                timed = False
+                timed = timed and not shown
                 time = packet.dts if packet.dts is not None else len(pts)
             if packet.is_keyframe:
                 newest_key = time
                 key_pts.append(time)
-            elif newest_key is None:
+            elif newest_key is None or not shown:
                 continue
             elif time < newest_key:
                 open_gop = True
                 if len(key_pts) == 1:
-                    continue  # refers to a group that is not in the file
+                    leading.add(time)
+                    continue
             reordered = reordered or (newest is not None and time < newest)
             newest = time if newest is None else max(newest, time)
             if packet.is_discard:
                 late_start = True
-            elif not (context.name == "vp8" and not memoryview(packet)[0] & 0x10):
-                pts.append(time)
+            else:
+                pts += [time] * shown
                 if len(pts) > MAX_FRAMES:
                     raise UnreadableVideo(path, f"it claims more than {MAX_FRAMES} frames")
+        if leading:  # most refer to a group that is not in the file, some to their key frame alone
+            pts += _shown_before(path, key_pts[0]) & leading
     if not pts:
         raise UnreadableVideo(path, "it holds no frames")
     times = np.sort(np.asarray(pts, dtype=np.int64))
-    # AVI stores times of decoding only: where frames are stored out of order they say nothing about the display.
-    kinds = set(container.format.name.split(","))
-    in_disguise = context.has_b_frames and not reordered and _WITH_DISPLAY_TIMES.isdisjoint(kinds)
-    timed = timed and not in_disguise and bool(np.all(np.diff(times) > 0))
+    timed = timed and bool(np.all(np.diff(times) > 0)) and not _in_disguise(container, context, reordered)
     if not context.width or not context.height:
         raise UnreadableVideo(path, "its frame size is unknown (damaged header)")
     return PacketIndex(
         pts=times,
         key_pts=np.sort(np.asarray(key_pts, dtype=np.int64)),
         fps=_frame_rate(stream, times),
-        pixel_size=(context.width, context.height),
+        pixel_size=shown_frames.picture_size or (context.width, context.height),
         codec=context.name,
         container=container.format.name,
         reordered=reordered,
         open_gop=open_gop,
         late_start=late_start,
         timed=timed,
+        pixel_aspect=Fraction(stream.sample_aspect_ratio or 1),
     )
+
+
+def _in_disguise(container: Any, context: Any, reordered: bool) -> bool:
+    """Whether time stamps may be times of decoding: then they say nothing about the order of display.
+
+    AVI stores no others, and they stay what they are when packets are copied into another container. What FFmpeg makes
+    of them is wrong for MPEG-4 whose B-frames share packets with others, as XviD and DivX write them.
+    """
+    if not context.has_b_frames and not reordered:
+        return False
+    kinds = set(container.format.name.split(","))
+    if not reordered and context.name not in ("mpeg1video", "mpeg2video"):  # which always make room for B-frames
+        return True
+    return context.name == "mpeg4" or _WITH_DISPLAY_TIMES.isdisjoint(kinds)
+
+
+def _shown_before(path: str | Path, time: int) -> set[int]:
+    """Time stamps of the frames that decoding from the start of the file shows before ``time``."""
+    times: set[int] = set()
+    container, stream = open_container(path)
+    with container:
+        for packet in container.demux(stream):
+            decoded: list[Any] = []
+            with suppress(av.error.InvalidDataError):
+                decoded = packet.decode()
+            for frame in decoded:
+                if frame.pts is None or frame.pts >= time:
+                    return times
+                if not frame.is_corrupt:
+                    times.add(frame.pts)
+    return times
 
 
 def _frame_rate(stream: Any, pts: np.ndarray) -> float:

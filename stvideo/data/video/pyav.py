@@ -2,6 +2,9 @@
 
 Two things make it quick. Decoding starts at the last key frame before a wanted frame, or goes on from where it stands.
 And frames that neither are wanted nor serve as a reference for others (most B-frames) are not decoded at all.
+
+Files lie about their key frames and times. So a seek counts only if it leads to an intra-coded picture with the time
+stamp that was sought, and frames come out in the order of their times; else all is decoded and counted from the start.
 """
 
 from __future__ import annotations
@@ -14,11 +17,13 @@ from typing import Any
 
 import av
 import numpy as np
+from av.video.frame import PictureType
 
 from stvideo.data.video.display import Display, Orientation
 from stvideo.data.video.packets import DAMAGE, PacketIndex, UnreadableVideo, naming, open_container
 
 SKIPPING_CODECS = ("h264", "hevc")  # FFmpeg's own decoders, which can be told to skip packet by packet
+INTRA = frozenset({PictureType.I, PictureType.SI, PictureType.BI})
 MAX_REORDERING = 64  # packets; no codec here stores a frame farther from its place in display order
 
 
@@ -27,17 +32,24 @@ class PyavReader:
 
     Args:
         timeout: seconds from now on after which reading ends with `UnreadableVideo`.
+        seeks: whether seeking is tried at all.
+
+    Attributes:
+        seeks: whether it was right so far.
     """
 
-    def __init__(self, path: str | Path, container: Any, stream: Any, index: PacketIndex, timeout: float) -> None:
+    def __init__(
+        self, path: str | Path, container: Any, stream: Any, index: PacketIndex, timeout: float, seeks: bool = True
+    ) -> None:
         self.path, self.container, self.stream, self.index = path, container, stream, index
+        self.seeks = seeks and index.timed
         self.deadline = time.monotonic() + timeout
         self.display = Display(index.pixel_size)
 
     def read(self, indices: Sequence[int], size: tuple[int, int] | None) -> np.ndarray:
         """Read frames ``indices`` as uint8 (T, H, W, 3); ``size`` is (height, width) as displayed."""
         wanted = self.index.pts[np.asarray(indices, dtype=np.int64)].tolist()
-        frames = self._by_time(wanted, size) if self.index.timed else {}
+        frames = self._by_time(wanted, size) if self.seeks else {}
         if all(time_stamp in frames for time_stamp in wanted):
             return np.stack([frames[time_stamp] for time_stamp in wanted])
         # No usable time stamps, or frames that only a decoder which saw the whole past can show.
@@ -50,23 +62,30 @@ class PyavReader:
         return np.stack([frames[index] for index in indices])
 
     def _by_time(self, wanted: list[int], size: tuple[int, int] | None) -> dict[int, np.ndarray]:
-        """Read frames by time stamp, leaving out those that do not come out of the decoder."""
+        """Read frames by time stamp, leaving out those that do not come out of the decoder or cannot be trusted."""
         found: dict[int, np.ndarray] = {}
         groups: dict[int, set[int]] = {}
         for time_stamp in wanted:
             group = int(np.searchsorted(self.index.key_pts, time_stamp, side="right")) - 1
             groups.setdefault(max(group, 0), set()).add(time_stamp)
         for group, targets in sorted(groups.items()):
-            for frame in self._decode_from(group, targets):
+            start, newest = int(self.index.key_pts[group]), None
+            for frame in self._decode_from(start, targets):
+                if frame.pts is None or (newest is not None and frame.pts <= newest):
+                    self.seeks = False  # time stamps are no times of display
+                elif frame.pts >= start and (newest is None or newest < start):
+                    self.seeks = frame.pts == start and is_intra(frame)
+                if not self.seeks:
+                    return {}
+                newest = frame.pts
                 if frame.pts in targets and not frame.is_corrupt:
                     found[frame.pts] = self.display.rgb(frame, size)
                     if targets <= found.keys():
                         break
         return found
 
-    def _decode_from(self, group: int, wanted: set[int]) -> Iterator[Any]:
-        """Decode frames from key frame number ``group`` on, skipping what is not needed for ``wanted``."""
-        start = int(self.index.key_pts[group])
+    def _decode_from(self, start: int, wanted: set[int]) -> Iterator[Any]:
+        """Decode frames from the key frame at time ``start`` on, skipping what is not needed for ``wanted``."""
         context = self.stream.codec_context
         skipping = self.index.codec in SKIPPING_CODECS
         to_feed, last, past_the_end, first = set(wanted), max(wanted), 0, True
@@ -81,7 +100,8 @@ class PyavReader:
                     if skipping:
                         needed = packet.pts is None or not packet.size or packet.pts in wanted
                         context.skip_frame = "DEFAULT" if needed else "NONREF"
-                    yield from packet.decode()
+                    hidden = packet.is_discard and packet.pts == start  # by an edit list; the seek is judged by it
+                    yield from context.decode(_unhidden(packet) if hidden else packet)
                     if not packet.size:
                         return  # the end of the file, at which the decoder has given everything
                     to_feed.discard(packet.pts)
@@ -112,6 +132,18 @@ class PyavReader:
             raise UnreadableVideo(self.path, "decoding took longer than the time limit (data.timeout)")
 
 
+def is_intra(frame: Any) -> bool:
+    """Whether a picture was decoded without others; a decoder that does not tell kinds of pictures tells key frames."""
+    return frame.pict_type in INTRA or (frame.pict_type == PictureType.NONE and frame.key_frame)
+
+
+def _unhidden(packet: Any) -> Any:
+    """The same packet without the mark that the decoder is not to give its frame away."""
+    copy = av.Packet(bytes(packet))
+    copy.pts, copy.dts, copy.time_base = packet.pts, packet.dts, packet.time_base
+    return copy
+
+
 def frames_in_order(
     path: str | Path, index: PacketIndex, on_packet: Callable[[], None] = lambda: None
 ) -> Iterator[tuple[int, Any]]:
@@ -137,13 +169,13 @@ def frames_in_order(
                 count += 1
 
 
-def find_orientation(path: str | Path, container: Any, stream: Any) -> Orientation:
+def find_orientation(path: str | Path, container: Any, stream: Any, index: PacketIndex) -> Orientation:
     """Tell how the frames are displayed by the first one; raises `UnreadableVideo` if it cannot be decoded."""
-    try:
+    with contextlib.suppress(*DAMAGE):  # not every container can seek to its start, nor does every frame there decode
         container.seek(0, backward=True)
-    except DAMAGE:  # not every container can seek to its start
-        container, stream = open_container(path)
-    with naming(path):
         for frame in container.decode(stream):
+            return Display().orientation(frame)
+    with naming(path):
+        for _, frame in frames_in_order(path, index):
             return Display().orientation(frame)
     raise UnreadableVideo(path, "no frame can be decoded")

@@ -15,12 +15,12 @@ import torch
 from stvideo.core.errors import StvideoError, nearest
 from stvideo.data.video.decord import decord_errs, decord_problem, read_decord
 from stvideo.data.video.display import Orientation
-from stvideo.data.video.packets import PacketIndex, UnreadableVideo, VideoInfo, index_packets, open_container
+from stvideo.data.video.packets import PacketIndex, UnreadableVideo, VideoInfo, index_packets, naming, open_container
 from stvideo.data.video.pyav import PyavReader, find_orientation
 from stvideo.data.video.torchcodec import read_torchcodec, torchcodec_errs, torchcodec_problem
 from stvideo.data.video.watchdog import TimedOut, call_with_timeout
 
-DECODERS = ("auto", "decord", "pyav", "torchcodec")
+DECODERS = ("auto", "decord", "pyav", "torchcodec", "sequential")
 GRACE = 2.0  # seconds beyond the time limit after which a decoder that checks its time itself counts as hung
 
 Result = TypeVar("Result")
@@ -31,7 +31,8 @@ class Video:
 
     Args:
         path: the file.
-        decoder: one of `DECODERS`; ``auto`` is ``pyav``.
+        decoder: one of `DECODERS`; ``auto`` is ``pyav``; ``sequential`` is PyAV without seeking, which counts frames
+            from the start of the file.
         timeout: seconds that opening, and every read, may take before the video counts as unreadable.
         fall_back: go to PyAV where the decoder is known to err on such files, or fails.
 
@@ -57,7 +58,8 @@ class Video:
         self._container, self._stream, self.index = self._watched(self._open)
         self.num_frames = self._counted_frames = self.index.num_frames
         self.fps = self.index.fps
-        self.decoder = "pyav" if decoder == "auto" else decoder
+        self.decoder = "pyav" if decoder in ("auto", "sequential") else decoder
+        self._seeks = decoder != "sequential"
         if fall_back and self.decoder != "pyav" and self._watched(self._is_unsuited):
             self.decoder = "pyav"
 
@@ -105,6 +107,7 @@ class Video:
             container=self.index.container,
             rotation=orientation.rotation,
             keyframes=len(self.index.key_pts),
+            pixel_aspect=self.index.pixel_aspect if orientation.rotation % 180 == 0 else 1 / self.index.pixel_aspect,
         )
 
     def read(self, indices: Sequence[int], size: int | tuple[int, int] | None = None) -> torch.Tensor:
@@ -134,7 +137,11 @@ class Video:
                 if not self._fall_back:
                     raise
                 self.decoder = "pyav"
-        return PyavReader(self.path, self._container, self._stream, self.index, self.timeout).read(numbers, pixels)
+        reader = PyavReader(self.path, self._container, self._stream, self.index, self.timeout, self._seeks)
+        with naming(self.path):
+            frames = reader.read(numbers, pixels)
+        self._seeks = reader.seeks
+        return frames
 
     def _open(self) -> tuple[Any, Any, PacketIndex]:
         container, stream = open_container(self.path)
@@ -157,7 +164,7 @@ class Video:
 
     def _find_orientation(self) -> Orientation:
         if self._orientation is None:
-            self._orientation = find_orientation(self.path, self._container, self._stream)
+            self._orientation = find_orientation(self.path, self._container, self._stream, self.index)
         return self._orientation
 
     def _target_size(self, short_side: int) -> tuple[int, int]:

@@ -34,7 +34,8 @@ DECORD_ERRS = {
     *("av1.mp4", "cut.mp4", "rotated_90.mkv", "rotated_90_open_gop.mp4"),
 }
 TORCHCODEC_ERRS = {
-    *("h264.ts", "hevc.ts", "h264_b_frames.avi", "mpeg4_b_frames.avi", "mpeg2.mpg", "h264_stream.h264"),
+    *("h264.ts", "hevc.ts", "h264_b_frames.avi", "mpeg4_b_frames.avi", "mpeg4_b_frames.mkv", "mpeg2.mpg"),
+    "h264_stream.h264",
 }
 ERRS = {"decord": DECORD_ERRS, "torchcodec": TORCHCODEC_ERRS, "pyav": set(), "auto": set()}
 
