@@ -9,7 +9,6 @@ import numpy as np
 
 from stvideo.core.files import write_atomically
 from stvideo.data.video.decode import VideoInfo, seconds_at
-from stvideo.drawing.plots import plot_timeline
 from stvideo.inference.predictor import Predictor, Window, as_dicts
 
 
@@ -45,6 +44,8 @@ def save_timeline(path: Path, predictor: Predictor, folder: Path, name: str) -> 
     }
     json_path, plot_path = folder / f"{name}_timeline.json", folder / f"{name}_timeline.png"
     write_atomically(json_path, json.dumps(summary, indent=1) + "\n")
+    from stvideo.drawing.plots import plot_timeline  # with matplotlib, which predictions alone do without
+
     plot_timeline(plot_path, path.name, starts, length, scores, predictor.model.classes, count)
     return [json_path, plot_path]
 

@@ -18,7 +18,6 @@ import hashlib
 import io
 import json
 import os
-import pickle
 import re
 import shutil
 from collections.abc import Callable, Iterable
@@ -36,6 +35,7 @@ from stvideo.core.messages import logger
 from stvideo.runtime.run_folder import RunFolder, keep_as
 from stvideo.settings.config import Config, to_dict
 from stvideo.training.progress import Progress
+from stvideo.weights.reading import read_torch
 
 STATE = "training_state"
 CHECKSUMS = "checksums.json"
@@ -199,7 +199,7 @@ def load_state(folder: Path) -> SavedState:
         average = load_file(folder / "model.safetensors")
         own = folder / STATE / "weights.safetensors"
         state = json.loads((folder / STATE / "progress.json").read_text())
-        saved = torch.load(folder / STATE / "optimizer.pt", map_location="cpu", weights_only=True)
+        saved = read_torch(folder / STATE / "optimizer.pt")
         return SavedState(
             weights=load_file(own) if own.exists() else average,
             average=average if own.exists() else None,
@@ -209,7 +209,7 @@ def load_state(folder: Path) -> SavedState:
             facts=state["facts"],
             config=state["config"],
         )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise StvideoError(
             f"{folder}: cannot continue from this checkpoint: {' '.join(str(error).split())[:300]}"
         ) from None

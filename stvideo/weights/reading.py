@@ -13,6 +13,7 @@ import io
 import json
 import pickle
 import re
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,8 @@ def read_torch(file: Path, data: bytes | None = None) -> Any:
         StvideoError: it is damaged, or holds objects that only code can make.
     """
     try:
-        with torch.serialization.safe_globals(HARMLESS):
+        with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's advice is to people who wrote the file
             return torch.load(file if data is None else io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         match = re.search(r"GLOBAL ([\w.]+)", str(error))
