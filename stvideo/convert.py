@@ -35,6 +35,7 @@ import yaml
 
 from stvideo.core.errors import StvideoError
 from stvideo.data.clips.preprocessing import Preprocessing
+from stvideo.data.lists.text_files import read_text
 from stvideo.settings import cli
 from stvideo.settings.config import load_config
 from stvideo.settings.plugins import take_plugins
@@ -94,10 +95,7 @@ def read_request(overrides: Sequence[str]) -> Request:
 
 def read_classes(path: Path) -> list[str]:
     """Class names, one a line; raises `StvideoError` if there are none."""
-    try:
-        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise StvideoError(f"classes={path}: cannot be read as text: {' '.join(str(error).split())}") from None
+    names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     if not names:
         raise StvideoError(f"classes={path}: the file names no classes")
     return names

@@ -140,7 +140,7 @@ def test_nothing_is_overwritten_unasked(tmp_path, deit):
         (["keep_rat=1"], "unknown argument 'keep_rat'"),
         (["mean=abc"], "data.mean"),
         (["overwrite=maybe"], "expected true or false"),
-        (["classes=nowhere.txt"], "nowhere.txt: cannot be read"),
+        (["classes=nowhere.txt"], "nowhere.txt: no such file"),
     ],
 )
 def test_a_wrong_request_writes_nothing(tmp_path, deit, overrides, message):

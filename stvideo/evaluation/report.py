@@ -17,6 +17,7 @@ from stvideo.data.video.decode import UnreadableVideo, open_video
 from stvideo.drawing.confusion import class_accuracy, confusion_matrix, plot_confusion, plot_videos, telling_videos
 from stvideo.evaluation.metrics import Predictions
 from stvideo.evaluation.video_set import Evaluation, VideoSet
+from stvideo.reduction.apply import reduction_options
 from stvideo.weights.restore import Restored
 
 FRAME_SIDE = 240  # pixels of the shorter side of the frames in worst_classes.png
@@ -57,10 +58,10 @@ def describe(restored: Restored, videos: VideoSet, outcome: Evaluation, gmacs: f
         "parameters": sum(p.numel() for p in restored.model.parameters()),
         "clips_per_second": outcome.clips_per_second,
         "data_wait_share": outcome.data_wait_share,
-        "model": restored.metadata.get("model", {}).get("name"),
-        "reduction": restored.reduction,
+        "model": restored.model.metadata.get("model", {}).get("name"),
+        "reduction": reduction_options(restored.model),
         "checkpoint": str(restored.path),
-        "step": restored.metadata.get("step"),
+        "step": restored.model.metadata.get("step"),
     }
 
 
@@ -101,10 +102,10 @@ def write_results(
     """
     files = [output / name for name in ("metrics.json", "predictions.csv", "per_class.csv")]
     write_atomically(files[0], json.dumps(metrics, indent=2) + "\n")
-    write_predictions(files[1], predictions, restored.classes, videos)
-    write_csv(files[2], class_rows(predictions, restored.classes))
+    write_predictions(files[1], predictions, restored.model.classes, videos)
+    write_csv(files[2], class_rows(predictions, restored.model.classes))
     title = "/".join(restored.path.parts[-3:])
-    return files + write_pictures(output, predictions, restored.classes, videos.dataset.path, title)
+    return files + write_pictures(output, predictions, restored.model.classes, videos.dataset.path, title)
 
 
 def write_predictions(path: Path, predictions: Predictions, classes: list[str], videos: VideoSet) -> None:

@@ -148,7 +148,7 @@ def list_variants(run: Restored, runs: list[Restored], device: torch.device) -> 
 def in_words(run: Restored, model: Backbone) -> str:
     """Name the reductions of ``model``, and whether its weights were never trained with them."""
     methods = reduction_options(model)
-    trained_with = run.metadata.get("model", {}).get("reduction") or {}
+    trained_with = run.model.metadata.get("model", {}).get("reduction") or {}
     return " + ".join(methods) + ("" if set(methods) <= set(trained_with) else " without training")
 
 
@@ -246,7 +246,7 @@ def write_sweep(
             (folder / f"{Path(point['name']).name}.csv").unlink(missing_ok=True)
     as_json.unlink(missing_ok=True)
     for variant in variants:
-        write_predictions(folder / f"{variant.name}.csv", predictions[variant.name], variant.run.classes, videos)
+        write_predictions(folder / f"{variant.name}.csv", predictions[variant.name], variant.run.model.classes, videos)
     write_atomically(as_json, json.dumps({**facts, "points": points}, indent=2) + "\n")
     draw_sweep(picture, points, facts)
     return [picture, as_json, folder]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,15 @@ from stvideo.core.versions import versions
 from stvideo.data.clips.preprocessing import Preprocessing
 from stvideo.models.base import Backbone
 from stvideo.models.registry import list_models
-from stvideo.weights.export import WEIGHTS_SUFFIX, OnnxSession, check_onnx, export_onnx, is_installed, require
+from stvideo.weights.export import WEIGHTS_SUFFIX, OnnxSession, check_onnx, export_onnx, require
 from stvideo.weights.factory import create_model, default_classes, load_model, rebuild
 from stvideo.weights.loading import LoadReport, shorten
 from stvideo.weights.model_card import model_card
-from stvideo.weights.reading import read_checkpoint
+from stvideo.weights.reading import SUFFIX, read_checkpoint
 from stvideo.weights.saving import model_description, save_model
 from stvideo.weights.upstream import describe_upstream, published_preprocessing
 
-SUFFIX, ONNX_SUFFIX = ".safetensors", ".onnx"
+ONNX_SUFFIX = ".onnx"
 
 
 @dataclass
@@ -160,7 +161,7 @@ def _write_onnx(target: Path, model: Backbone, metadata: dict[str, Any], result:
     """Write an ONNX file, unless ONNX Runtime computes anything else than the model; nothing is left behind then."""
 
     def check(file: Path) -> None:
-        if not is_installed("onnxruntime"):
+        if find_spec("onnxruntime") is None:
             logger.warning(f"{target}: not compared, onnxruntime is not installed; pip install 'stvideo[onnx]'")
             return
         try:

@@ -211,15 +211,10 @@ def check_onnx(model: Backbone, session: OnnxSession, batches: tuple[int, ...] =
 
 def require(*packages: str) -> None:
     """Raise `StvideoError` unless the optional ``packages`` are installed."""
-    missing = [name for name in packages if not is_installed(name)]
+    missing = [name for name in packages if find_spec(name) is None]
     if missing:
         verb = "are" if len(missing) > 1 else "is"
         raise StvideoError(f"ONNX: {' and '.join(missing)} {verb} not installed; pip install 'stvideo[onnx]'")
-
-
-def is_installed(package: str) -> bool:
-    """Whether an optional ``package`` can be imported."""
-    return find_spec(package) is not None
 
 
 @contextlib.contextmanager

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from stvideo.core.arguments import keyword_arguments
 from stvideo.core.errors import StvideoError, nearest
 from stvideo.data.clips.preprocessing import Preprocessing
 from stvideo.models.base import Backbone
@@ -54,7 +54,7 @@ def create_model(
     given = dict(num_classes=num_classes, num_frames=num_frames, img_size=img_size, attention=attention)
     arguments = {key: value for key, value in given.items() if value is not None} | options
     reductions = _reductions_of(entry, reduction, arguments)
-    known = _constructor_arguments(entry.constructor)
+    known = keyword_arguments(entry.constructor)
     for key in arguments:
         if key not in known:
             extra = f" (and {entry.reduction}'s {', '.join(option_names(entry.reduction))})" if entry.reduction else ""
@@ -157,14 +157,3 @@ def _reductions_of(entry: ModelEntry, reduction: Any, arguments: dict[str, Any])
             f"give its keywords, or reduction= with the dense {dense_name(entry)!r}, not both"
         )
     return {entry.reduction: {**entry.reduction_options, **own}}
-
-
-def _constructor_arguments(constructor: Callable[..., Any]) -> set[str]:
-    """Keyword arguments of a class, those that it passes on to its bases included."""
-    names: set[str] = set()
-    for cls in inspect.getmro(constructor) if inspect.isclass(constructor) else (constructor,):
-        parameters = inspect.signature(cls).parameters.values()
-        names |= {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            break
-    return names

@@ -11,6 +11,32 @@ from stvideo.models.base import Backbone
 from stvideo.weights.reading import METADATA_KEY
 from stvideo.weights.saving import model_description
 
+USE = """\
+```python
+import stvideo
+model = stvideo.load_model("{name}")
+```
+
+```
+python -m stvideo.predict {what} checkpoint={name}
+```
+"""
+ONNX_USE = """\
+```python
+import json
+import numpy as np
+import onnxruntime
+
+session = onnxruntime.InferenceSession("{name}")
+about = json.loads(session.get_modelmeta().custom_metadata_map["{key}"])
+mean, std = (np.array(about["preprocess"][key], np.float32) for key in ("mean", "std"))
+frames = ...  # (batch, {shape[0]}, {shape[1]}, {shape[2]}, 3) uint8, colours in the order of color_order
+clip = ((frames / np.float32(255) - mean) / std).transpose(0, 4, 1, 2, 3)
+(logits,) = session.run(["logits"], {{"clip": clip}})
+print([about["classes"][best] for best in logits.argmax(-1)])
+```
+"""
+
 
 def model_card(target: Path, model: Backbone, metadata: Mapping[str, Any]) -> str:
     """Markdown for ``target``, a file of this package's or an ONNX file.
@@ -20,26 +46,20 @@ def model_card(target: Path, model: Backbone, metadata: Mapping[str, Any]) -> st
         model: what it holds.
         metadata: its ``source``, ``classes`` and ``preprocess``.
     """
-    description = model_description(model)
-    shape = model.example_shape()
-    gmacs = count_macs(model, shape).total
-    source, classes = metadata["source"], metadata["classes"]
-    parameters = sum(p.numel() for p in model.parameters())
-    arguments = ", ".join(f"{key}={value!r}" for key, value in description.get("arguments", {}).items())
-    reduction = "; ".join(
-        f"{method} ({', '.join(f'{key}={value!r}' for key, value in options.items()) or 'defaults'})"
-        for method, options in description["reduction"].items()
-    )
+    description, source, classes = model_description(model), metadata["source"], metadata["classes"]
+    shape, name = model.example_shape(), target.name
+    reductions = [f"{method} ({_listed(options)})" for method, options in description["reduction"].items()]
     origin = f"Converted from `{source['file']}`, SHA-256 `{source['sha256']}`" if source["file"] else "Not trained"
+    use = ONNX_USE if target.suffix == ".onnx" else USE
     lines = [
         f"# {target.stem}",
         "",
-        f"- Model: `{description.get('name')}`" + (f" with {arguments}" if arguments else ""),
-        f"- Reduction: {reduction or 'none'}",
+        f"- Model: `{description['name']}` ({_listed(description['arguments'])})",
+        f"- Reduction: {'; '.join(reductions) or 'none'}",
         f"- {origin}: {source['loading']}",
-        f"- Parameters: {parameters:,}",
-        f"- Cost: {gmacs:.4g} GMACs for one view, input {'x'.join(map(str, shape))} (batch, channels, frames, height, "
-        "width)",
+        f"- Parameters: {sum(p.numel() for p in model.parameters()):,}",
+        f"- Cost: {count_macs(model, shape).total:.4g} GMACs for one view, input {'x'.join(map(str, shape))} (batch, "
+        "channels, frames, height, width)",
         f"- Classes: {len(classes)}, from {classes[0]!r} to {classes[-1]!r}" if classes else "- Classes: none",
         "",
         "## Preprocessing",
@@ -48,40 +68,11 @@ def model_card(target: Path, model: Backbone, metadata: Mapping[str, Any]) -> st
         "",
         "## Use",
         "",
-        *(_onnx_use(target, shape) if target.suffix == ".onnx" else _use(target, shape)),
-        "",
+        use.format(name=name, shape=shape[2:], key=METADATA_KEY, what="VIDEO" if shape[2] > 1 else "IMAGE"),
         "The licence of the weights is that of their source; this conversion does not change it.",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _use(target: Path, shape: tuple[int, ...]) -> list[str]:
-    return [
-        "```python",
-        "import stvideo",
-        f'model = stvideo.load_model("{target.name}")',
-        "```",
-        "",
-        "```",
-        f"python -m stvideo.predict {'VIDEO' if shape[2] > 1 else 'IMAGE'} checkpoint={target.name}",
-        "```",
-    ]
-
-
-def _onnx_use(target: Path, shape: tuple[int, ...]) -> list[str]:
-    frames, height, width = shape[2:]
-    return [
-        "```python",
-        "import json",
-        "import numpy as np",
-        "import onnxruntime",
-        "",
-        f'session = onnxruntime.InferenceSession("{target.name}")',
-        f'about = json.loads(session.get_modelmeta().custom_metadata_map["{METADATA_KEY}"])',
-        'mean, std = (np.array(about["preprocess"][key], np.float32) for key in ("mean", "std"))',
-        f"frames = ...  # (batch, {frames}, {height}, {width}, 3) uint8, colours in the order of color_order",
-        "clip = ((frames / np.float32(255) - mean) / std).transpose(0, 4, 1, 2, 3)",
-        '(logits,) = session.run(["logits"], {"clip": clip})',
-        'print([about["classes"][best] for best in logits.argmax(-1)])',
-        "```",
-    ]
+def _listed(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value!r}" for key, value in options.items()) or "defaults"

@@ -29,6 +29,7 @@ from stvideo.core.files import exists
 from stvideo.weights.layouts import convert_layout
 
 METADATA_KEY = "stvideo"
+SUFFIX = ".safetensors"
 WEIGHTS_NAME = "model.safetensors"
 CHECKSUMS = "checksums.json"
 """Beside the weights in a checkpoint folder: SHA-256 by file name."""
@@ -99,23 +100,20 @@ def read_checkpoint(path: str | Path, hashed: bool = False) -> Checkpoint:
     if file.suffix == ".onnx":
         raise StvideoError(f"{file}: an ONNX file is for other runtimes; give the checkpoint that it was made from")
     expected = _expected_checksum(file)
-    data = sha256 = None
+    hashed, data, sha256 = hashed or expected is not None, None, None
     try:
-        # A safetensors file that need not be hashed is mapped into memory instead of read.
-        if file.suffix != ".safetensors" or hashed or expected or file.stat().st_size == 0:
+        if file.stat().st_size == 0:
+            raise StvideoError(f"{file}: the file is empty")
+        if hashed or file.suffix != SUFFIX:  # other safetensors files are mapped into memory
             data = file.read_bytes()
     except OSError as error:
         raise StvideoError(f"{file}: cannot be read: {error.strerror or error}") from None
-    if data is not None and not data:
-        raise StvideoError(f"{file}: the file is empty")
-    if data is not None and (hashed or expected):
+    if data is not None and hashed:
         sha256 = hashlib.sha256(data).hexdigest()
-    if expected and sha256 != expected:
-        raise StvideoError(
-            f"{file.parent}: damaged checkpoint: {WEIGHTS_NAME} does not have its checksum; use another one of the run"
-        )
+    if expected not in (None, sha256):
+        raise _damaged(file, f"{WEIGHTS_NAME} does not have its checksum")
     metadata: dict[str, Any] = {}
-    if data is None or file.suffix == ".safetensors" or data[8:9] == b"{":
+    if data is None or file.suffix == SUFFIX or data[8:9] == b"{":
         state, metadata = _read_safetensors(file, data)
     else:
         state = _find_weights(file, read_torch(file, data))
@@ -137,16 +135,14 @@ def read_torch(file: Path, data: bytes | None = None) -> Any:
         with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's advice is to people who wrote the file
             return torch.load(file if data is None else io.BytesIO(data), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        match = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if match:
-            raise StvideoError(
-                f"{file}: refused: it holds an object of type {match[1]}, and loading that would run code; "
-                "save the state dict alone"
-            ) from None
-        raise StvideoError(f"{file}: not a PyTorch or safetensors file, or a damaged one") from None
-    except Exception:  # a damaged pickle fails in many ways, none of which helps
-        raise StvideoError(f"{file}: not a PyTorch or safetensors file, or a damaged one") from None
+    except Exception as error:  # a damaged pickle fails in many ways, none of which helps
+        kind = re.search(r"GLOBAL ([\w.]+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
+        if kind is None:
+            raise StvideoError(f"{file}: not a PyTorch or safetensors file, or a damaged one") from None
+        raise StvideoError(
+            f"{file}: refused: it holds an object of type {kind[1]}, and loading that would run code; "
+            "save the state dict alone"
+        ) from None
 
 
 def _read_safetensors(file: Path, data: bytes | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -188,9 +184,11 @@ def _expected_checksum(file: Path) -> str | None:
     try:
         return str(json.loads(listed.read_text())[WEIGHTS_NAME])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise StvideoError(
-            f"{listed.parent}: damaged checkpoint: {CHECKSUMS} does not list the weights; use another one of the run"
-        ) from None
+        raise _damaged(file, f"{CHECKSUMS} does not list the weights") from None
+
+
+def _damaged(file: Path, problem: str) -> StvideoError:
+    return StvideoError(f"{file.parent}: damaged checkpoint: {problem}; use another one of the run")
 
 
 def _find_weights(file: Path, content: Any) -> dict[str, Tensor]:

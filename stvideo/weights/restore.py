@@ -10,9 +10,8 @@ from stvideo.core.errors import StvideoError
 from stvideo.core.messages import logger
 from stvideo.data.clips.preprocessing import Preprocessing
 from stvideo.models.base import Backbone
-from stvideo.reduction.apply import reduction_options
 from stvideo.settings.config import Config, load_config
-from stvideo.weights.factory import rebuild, saved_preprocessing
+from stvideo.weights.factory import default_classes, rebuild, saved_preprocessing
 from stvideo.weights.reading import Checkpoint, read_checkpoint
 
 
@@ -25,21 +24,6 @@ class Restored:
     path: Path
     notes: list[str] = field(default_factory=list)
 
-    @property
-    def classes(self) -> list[str]:
-        """Class names in the order of the model's outputs."""
-        return self.model.classes
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        """Return what the checkpoint says of itself."""
-        return self.model.metadata
-
-    @property
-    def reduction(self) -> dict[str, Any]:
-        """The reductions that the model has now."""
-        return reduction_options(self.model)
-
     def check_classes(self, of_data: list[str]) -> None:
         """Refuse data whose classes are not those that the head was trained on, in that order.
 
@@ -48,14 +32,13 @@ class Restored:
         Raises:
             StvideoError: what differs.
         """
-        own = self.classes
-        named = "versions" in self.metadata
+        own = self.model.classes
         if len(own) != len(of_data):
             raise StvideoError(
                 f"{self.path}: the checkpoint has {len(own)} classes and the data {len(of_data)}; "
                 "a head trained for other classes cannot be evaluated"
             )
-        if named and own != of_data:
+        if own != of_data and own != default_classes(len(own)):
             place = next(i for i, (a, b) in enumerate(zip(own, of_data, strict=True)) if a != b)
             raise StvideoError(
                 f"{self.path}: class {place} is {own[place]!r} in the checkpoint and {of_data[place]!r} in the data; "

@@ -31,8 +31,8 @@ class _WhenTimmIsImported(importlib.abc.MetaPathFinder):
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
-        loader: Any = spec.loader if spec else None
-        if loader is not None:
+        if spec is not None and spec.loader is not None:
+            loader: Any = spec.loader
             run = loader.exec_module
 
             def run_and_register(module: ModuleType) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from stvideo.core.errors import StvideoError, nearest
-from stvideo.data.clips.published import Rule
 from stvideo.data.clips.sampling import check_sampling, frame_indices
 from stvideo.settings.schema import DataConfig
 
@@ -49,34 +47,32 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         for key in self.names():
-            if isinstance(getattr(self, key), list):  # as JSON and YAML have it
-                object.__setattr__(self, key, tuple(getattr(self, key)))
-        if isinstance(self.img_size, tuple) and len(set(self.img_size)) == 1:
-            object.__setattr__(self, "img_size", self.img_size[0])
-        for key in ("mean", "std"):
             value = getattr(self, key)
-            if not isinstance(value, tuple) or len(value) != 3:
-                raise _wrong(key, value, "one number per colour channel, three in all")
-            if not all(map(_is_finite, value)):
-                raise _wrong(key, value, "must be finite numbers")
-        if min(self.std) <= 0:
-            raise _wrong("std", self.std, "must be numbers above 0")
+            if isinstance(value, list):  # as JSON and YAML have it
+                value = tuple(value)
+            square = key == "img_size" and isinstance(value, tuple) and len(value) == 2 and value[0] == value[1]
+            object.__setattr__(self, key, value[0] if square else value)
+        sides = self.img_size if isinstance(self.img_size, tuple) else (self.img_size,)
+        short_side = self.test_short_side
         check_sampling(self.sampling)
-        if self.color_order not in COLOR_ORDERS:
-            hint = nearest(str(self.color_order), COLOR_ORDERS)
-            raise _wrong("color_order", self.color_order, f"choose {', '.join(COLOR_ORDERS)}{hint}")
-        for key in ("stride", "target_fps"):
-            if not _is_finite(getattr(self, key)) or getattr(self, key) <= 0:
-                raise _wrong(key, getattr(self, key), "expected a number above 0")
-        for key in ("num_frames", "img_size", "test_short_side"):
-            value = getattr(self, key)
-            sides = value if key == "img_size" and isinstance(value, tuple) and len(value) == 2 else (value,)
-            if value is None and key == "test_short_side":
-                continue
-            if not all(type(side) is int and side > 0 for side in sides):
-                raise _wrong(key, value, "expected a whole number above 0")
-        if isinstance(self.img_size, int) and self.test_size < self.img_size:
-            raise _wrong("test_short_side", self.test_short_side, f"must not be below data.img_size={self.img_size}")
+        for key, is_right, rule in (
+            ("mean", _are_numbers(self.mean), "expected finite numbers, one per colour channel, three in all"),
+            ("std", _are_numbers(self.std) and min(self.std) > 0, "expected numbers above 0, three in all"),
+            ("color_order", self.color_order in COLOR_ORDERS, f"choose {' or '.join(COLOR_ORDERS)}"),
+            ("stride", _is_number(self.stride) and self.stride > 0, "expected a number above 0"),
+            ("target_fps", _is_number(self.target_fps) and self.target_fps > 0, "expected a number above 0"),
+            ("num_frames", _is_count(self.num_frames), "expected a whole number above 0"),
+            ("img_size", len(sides) in (1, 2) and all(map(_is_count, sides)), "expected a whole number above 0"),
+            (
+                "test_short_side",
+                short_side is None or _is_count(short_side),
+                "expected a whole number above 0, or null",
+            ),
+        ):
+            if not is_right:
+                raise _wrong(key, getattr(self, key), rule)
+        if short_side is not None and short_side < min(sides):
+            raise _wrong("test_short_side", short_side, f"must not be below data.img_size={_plain(self.img_size)}")
 
     @classmethod
     def from_config(cls, config: DataConfig) -> Preprocessing:
@@ -117,17 +113,8 @@ class Preprocessing:
         pairs = {key: (_plain(getattr(self, key)), _plain(getattr(other, key))) for key in self.names()}
         return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
-    def indices(
-        self,
-        video_frames: int,
-        fps: float,
-        clip: int = 0,
-        num_clips: int = 1,
-        generator: np.random.Generator | None = None,
-        times: np.ndarray | None = None,
-        rule: Rule | None = None,
-    ) -> np.ndarray:
-        """Choose the frames of one clip, as `frame_indices` does."""
+    def indices(self, video_frames: int, fps: float, **clip: Any) -> np.ndarray:
+        """Choose the frames of one clip, which ``clip`` names by the other arguments of `frame_indices`."""
         return frame_indices(
             video_frames,
             fps,
@@ -135,11 +122,7 @@ class Preprocessing:
             num_frames=self.num_frames,
             stride=self.stride,
             target_fps=self.target_fps,
-            clip=clip,
-            num_clips=num_clips,
-            generator=generator,
-            times=times,
-            rule=rule,
+            **clip,
         )
 
     @property
@@ -166,8 +149,16 @@ class Preprocessing:
         return self.img_size
 
 
-def _is_finite(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e9  # not nan, not inf
+
+
+def _are_numbers(values: object) -> bool:
+    return isinstance(values, tuple) and len(values) == 3 and all(map(_is_number, values))
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and _is_number(value) and value > 0
 
 
 def _plain(value: Any) -> Any:

@@ -69,7 +69,13 @@ class ClipReading:
         # A video of one rate is read by counting, as published, without the rounding of its clock.
         moments = None if are_even(times) else times[first : first + count]
         return first + self.preprocessing.indices(
-            count, video.fps, clip, protocol.clips, generator, moments, protocol.rule
+            count,
+            video.fps,
+            clip=clip,
+            num_clips=protocol.clips,
+            generator=generator,
+            times=moments,
+            rule=protocol.rule,
         )
 
     def frames(self, video: Readable, indices: np.ndarray, short_side: float) -> torch.Tensor:

@@ -4,10 +4,13 @@ import json
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stvideo.core.errors import StvideoError
 from stvideo.data.clips.preprocessing import CHOICE_OF_FRAMES, Preprocessing
 from stvideo.settings.schema import DataConfig
+from tests.properties import unhurried
 
 OTHER = dict(
     mean=[0.1, 0.2, 0.3], std=[1, 1, 1], color_order="bgr", sampling="segment", num_frames=3, stride=4, target_fps=25.0,
@@ -61,19 +64,23 @@ def test_a_model_of_oblong_clips_reads_no_videos():
         ([1, 2], "expected a mapping of mean, .*, not list"),
         ({"mea": [0, 0, 0]}, "unknown key 'mea' .did you mean 'mean'"),
         ({3: 4}, "unknown key 3"),
-        ({"mean": [0.5]}, r"data\.mean=\[0\.5\]: one number per colour channel, three in all"),
-        ({"mean": 0.5}, r"data\.mean=0\.5: one number per colour channel"),
-        ({"mean": [0.5, "a", 0.5]}, "must be finite numbers"),
-        ({"mean": [0.5, float("nan"), 0.5]}, "must be finite numbers"),
-        ({"std": [1, 0, 1]}, "must be numbers above 0"),
-        ({"color_order": "gbr"}, "data.color_order=gbr: choose rgb, bgr"),
-        ({"color_order": None}, "data.color_order=None: choose rgb, bgr"),
+        ({"mean": [0.5]}, r"data\.mean=\[0\.5\]: .* one per colour channel, three in all"),
+        ({"mean": 0.5}, r"data\.mean=0\.5: expected finite numbers, one per colour channel"),
+        ({"mean": [0.5, "a", 0.5]}, "expected finite numbers"),
+        ({"mean": [0.5, float("nan"), 0.5]}, "expected finite numbers"),
+        ({"std": [1, 0, 1]}, "expected numbers above 0"),
+        ({"color_order": "gbr"}, "data.color_order=gbr: choose rgb or bgr"),
+        ({"color_order": None}, "data.color_order=None: choose rgb or bgr"),
         ({"sampling": {}}, "unknown way of sampling"),
+        ({"std": "abc"}, "expected numbers above 0"),
+        ({"stride": 10**400}, "expected a number above 0"),
         ({"stride": "2"}, "data.stride=2: expected a number above 0"),
         ({"target_fps": 0}, "data.target_fps=0: expected a number above 0"),
         ({"num_frames": 2.5}, "data.num_frames=2.5: expected a whole number above 0"),
         ({"num_frames": True}, "data.num_frames=True: expected a whole number above 0"),
         ({"img_size": [1, 2, 3]}, r"data\.img_size=\[1, 2, 3\]: expected a whole number"),
+        ({"img_size": []}, "expected a whole number"),
+        ({"img_size": [[1], [1]]}, "expected a whole number"),
         ({"img_size": None}, "data.img_size=None: expected a whole number"),
         ({"test_short_side": 100}, "must not be below data.img_size=224"),
     ],
@@ -82,3 +89,21 @@ def test_a_wrong_description_is_one_line(values, message):
     with pytest.raises(StvideoError, match=message) as caught:
         Preprocessing.from_dict(values)
     assert "\n" not in str(caught.value)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+    max_leaves=5,
+)
+
+
+@unhurried
+@given(st.dictionaries(st.sampled_from(Preprocessing.names()), JSON, max_size=3))
+def test_whatever_a_file_says_is_a_description_or_one_line(values):
+    try:
+        own = Preprocessing.from_dict(values)
+    except StvideoError as error:
+        assert str(error).startswith("data.")
+    else:
+        assert Preprocessing.from_dict(own.to_dict()) == own and min(own.clip_shape) > 0
