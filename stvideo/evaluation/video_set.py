@@ -121,7 +121,6 @@ class VideoSet:
             seed=config.train.seed,
             rank=accelerator.process_index,
             world_size=accelerator.num_processes,
-            device=accelerator.device,
         )
         prepare = ClipPreparer(config.data, accelerator.device).clip
         own: Rows = ([], [[] for _ in models])

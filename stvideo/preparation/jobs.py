@@ -1,7 +1,10 @@
 """Work on many files in processes that may hang or crash without taking the rest down.
 
-for job, outcome in run_jobs(inspect, paths, workers=8, timeout=60):
-    if isinstance(outcome, Failure): ...
+    for job, outcome in run_jobs(inspect, paths, workers=8, timeout=60):
+        if isinstance(outcome, Failure): ...
+
+Every process has a pipe of its own, so whatever ends it, the job that it had is known. Pools of other libraries share
+one pipe: of a process that is killed at the wrong moment they lose the job, or all others wait for its lock.
 """
 
 from __future__ import annotations
@@ -9,20 +12,17 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable
+from contextlib import suppress
 from itertools import islice
-from multiprocessing import resource_tracker
+from multiprocessing import connection, resource_tracker
 from typing import Any, NamedTuple
 
 import torch
-from pebble import ProcessExpired, ProcessPool
 
 from stvideo.core.errors import StvideoError
 
+GOODBYE = 10.0  # seconds that a process without a job may take to end
 HAS_TIMERS = hasattr(signal, "setitimer")  # not on Windows, where nothing that hangs is noticed
 
 Alive = Callable[..., None]
@@ -36,6 +36,11 @@ class Failure(NamedTuple):
     reason: str
 
 
+class _Worker(NamedTuple):
+    process: Any
+    pipe: Any
+
+
 def run_jobs(
     function: Callable[[Any, Alive], Any], jobs: Iterable[Any], *, workers: int, timeout: float
 ) -> Generator[tuple[Any, Any], None, None]:
@@ -47,18 +52,37 @@ def run_jobs(
         timeout: seconds that a job may go on without ``alive()`` before its process is ended.
 
     Raises:
-        StvideoError: the processes cannot be started, or all of them were ended from outside.
+        StvideoError: the processes cannot be started.
+        KeyboardInterrupt: one of them got SIGTERM, as a scheduler sends it to all processes of a command.
     """
     waiting = iter(jobs)
-    running: dict[Future[Any], Any] = {}
-    with _pool(function.__module__, workers) as pool:
+    idle: list[_Worker] = []
+    busy: dict[Any, tuple[_Worker, Any]] = {}  # by pipe
+    try:
         while True:
-            for job in islice(waiting, 2 * workers - len(running)):
-                running[pool.schedule(_carry_out, (function, job, timeout))] = job
-            if not running:
+            for job in islice(waiting, workers - len(busy)):
+                worker = idle.pop() if idle and idle[-1].process.is_alive() else _start(function, timeout)
+                busy[worker.pipe] = worker, job
+                with suppress(OSError):  # it has just died, which reading from it will tell
+                    worker.pipe.send(job)
+            if not busy:
                 return
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                yield running.pop(future), _outcome(future, timeout)
+            for pipe in connection.wait(list(busy)):
+                worker, job = busy.pop(pipe)
+                try:
+                    outcome = worker.pipe.recv()
+                    idle.append(worker)
+                except (EOFError, OSError):
+                    worker.process.join()
+                    outcome = _why(worker.process.exitcode, timeout)
+                yield job, outcome
+    finally:
+        for worker, _ in busy.values():
+            worker.process.kill()
+        for worker in idle:
+            worker.pipe.close()  # so that it ends by itself and gives back what it took from the system
+        for worker in [*idle, *(worker for worker, _ in busy.values())]:
+            worker.process.join(GOODBYE)
 
 
 def count_workers(wanted: int, jobs: int) -> int:
@@ -75,72 +99,56 @@ def check_timeout(seconds: float) -> None:
         raise StvideoError(f"timeout={seconds:g}: expected seconds above 0")
 
 
-def _outcome(future: Future[Any], timeout: float) -> Any:
-    try:
-        return future.result()
-    except ProcessExpired as error:
-        code = int(error.exitcode or 0)
-        if HAS_TIMERS and code == -signal.SIGALRM:
-            return Failure("timeout", f"no progress in {timeout:g} s")
-        if code < 0:
-            return Failure("crash", f"the decoder crashed ({signal.Signals(-code).name})")
-        return Failure("crash", f"the decoding process ended by itself (status {code})")
-    except BrokenProcessPool as error:
-        raise StvideoError(f"the worker processes cannot be started, or were ended from outside ({error})") from None
-    except Exception as error:
-        return Failure("error", " ".join(f"{type(error).__name__}: {error}".split())[:300])
+def _why(code: int, timeout: float) -> Failure:
+    if HAS_TIMERS and code == -signal.SIGALRM:
+        return Failure("timeout", f"no progress in {timeout:g} s")
+    if code == -signal.SIGTERM:
+        raise KeyboardInterrupt
+    if code < 0:
+        return Failure("crash", f"the decoder crashed ({signal.Signals(-code).name})")
+    return Failure("crash", f"the decoding process ended by itself (status {code})")
 
 
-@contextmanager
-def _pool(module: str, workers: int) -> Iterator[ProcessPool]:
-    """Start processes that fork from one which has imported ``module`` and opened nothing, where the system has that.
-
-    Ctrl-C reaches every process of a terminal, but only this one acts on it: the others are started with it blocked.
-    """
+def _start(function: Callable[[Any, Alive], Any], timeout: float) -> _Worker:
+    """Start a process, from one that has imported everything once and opened nothing, where the system has that."""
     methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    context.set_forkserver_preload(["__main__", module])
-    pool = ProcessPool(workers, initializer=_prepare, context=context)
-    is_main = threading.current_thread() is threading.main_thread()
-    try:
-        with _interrupts_blocked():
-            pool.schedule(int)  # anything: it starts the processes
-        yield pool
-    finally:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN) if is_main else None  # a second Ctrl-C has to wait
-        pool.stop()
-        pool.join()
-        if is_main:
-            signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    if not HAS_TIMERS:
-        yield
-        return
+    context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    context.set_forkserver_preload(["__main__", function.__module__])
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs, function, timeout), daemon=True)
+    # Ctrl-C reaches every process of a terminal, but only this one acts on it: the others are started with it blocked.
     resource_tracker.ensure_running()  # starting it would unblock the signal
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT]) if HAS_TIMERS else None
     try:
-        yield
+        process.start()
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if before is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    theirs.close()  # so that reading from ours ends when the process does
+    try:
+        ours.recv()
+    except (EOFError, OSError):
+        raise StvideoError("worker processes cannot be started: is there enough memory?") from None
+    return _Worker(process, ours)
 
 
-def _prepare() -> None:
-    torch.set_num_threads(1)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # decoders write to stderr on their own, over the progress bar
-
-
-def _carry_out(function: Callable[[Any, Alive], Any], job: Any, timeout: float) -> Any:
-    """Work in a process that the system ends by SIGALRM, whatever native code it hangs in, when its time is up."""
+def _serve(pipe: Any, function: Callable[[Any, Alive], Any], timeout: float) -> None:
+    """Work until the other end of the pipe is closed; the system ends what hangs by SIGALRM, whatever it hangs in."""
 
     def alive(seconds: float = timeout) -> None:
         if HAS_TIMERS:
             signal.setitimer(signal.ITIMER_REAL, seconds)
 
-    alive()
-    try:
-        return function(job, alive)
-    finally:
-        alive(0)
+    torch.set_num_threads(1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # decoders write to stderr on their own, over the progress bar
+    with suppress(EOFError, OSError):
+        pipe.send("ready")
+        while True:
+            job = pipe.recv()
+            alive()
+            try:
+                outcome = function(job, alive)
+            except Exception as error:
+                outcome = Failure("error", " ".join(f"{type(error).__name__}: {error}".split())[:300])
+            alive(0)
+            pipe.send(outcome)

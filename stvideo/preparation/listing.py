@@ -24,7 +24,7 @@ from stvideo.data.lists.annotations import (
 from stvideo.data.lists.disk import video_files
 from stvideo.data.lists.index import VideoIndex
 from stvideo.data.lists.kinetics import is_kinetics
-from stvideo.data.lists.listfiles import quoted
+from stvideo.data.lists.listfiles import list_line
 from stvideo.data.lists.something import LABEL_FILES
 from stvideo.data.lists.split_report import read_report, write_report
 from stvideo.data.video.formats import IMAGE_SUFFIXES, VIDEO_SUFFIXES
@@ -120,7 +120,10 @@ def write_annotations(listing: Listing, output: Path, names: Mapping[str, str]) 
             if source not in indexes:
                 shutil.copyfile(source, target)
                 continue
-            write_atomically(target, _list_text(indexes[source], names))
+            index = indexes[source]
+            spans = [None if index.start is None else index.span(video) for video in range(len(index))]
+            lines = map(list_line, (names[path] for path in index.paths()), index.labels.tolist(), spans)
+            write_atomically(target, "".join(lines))
             report = read_report(source)
             if report is not None:
                 write_report(target, report)
@@ -134,16 +137,6 @@ def _place(source: Path, root: Path) -> Path:
         return source.resolve().relative_to(root.resolve())
     except ValueError:
         return Path(source.name)
-
-
-def _list_text(index: VideoIndex, names: Mapping[str, str]) -> str:
-    lines = []
-    for video in range(len(index)):
-        columns = [quoted(names[index.path(video)]), str(int(index.labels[video]))]
-        if index.start is not None:  # a bare tab at the end of a line would be lost
-            columns += ['""' if second is None else f"{second:.10g}" for second in index.span(video)]
-        lines.append("\t".join(columns) + "\n")
-    return "".join(lines)
 
 
 def _one_source(source: Path, root: Path | None, overrides: Sequence[str]) -> Listing:

@@ -17,9 +17,8 @@ from tqdm import tqdm
 from stvideo.core.errors import StvideoError
 from stvideo.core.files import exists, write_atomically
 from stvideo.core.messages import logger
-from stvideo.data.lists.index import Span
 from stvideo.data.lists.joining import Join, OnDisk
-from stvideo.data.lists.listfiles import quoted
+from stvideo.data.lists.listfiles import list_line
 from stvideo.data.lists.split_report import read_report, report_path, write_report
 
 _EXAMPLES = 20  # of files that no annotation names, in a report
@@ -78,7 +77,8 @@ def write_splits(splits: Mapping[str, Join], classes: Sequence[str], on_disk: On
     for name, join in splits.items():
         if join.found:
             lists[name] = output / (f"{name}.txt" if None not in join.classes else f"{name}.unlabeled.txt")
-            texts[lists[name]] = list_text(join.clips(), numbers)
+            clips = ((path, None if label is None else numbers[label], span) for path, label, span in join.clips())
+            texts[lists[name]] = "".join(list_line(*clip) for clip in clips)
     if classes:
         texts[output / "classes.txt"] = "".join(f"{name}\n" for name in classes)
     _check_free(texts, lists.values(), settings.overwrite)
@@ -112,16 +112,6 @@ def write_splits(splits: Mapping[str, Join], classes: Sequence[str], on_disk: On
         use += [f"data.{side}={path}" for name, path in lists.items() if name.startswith(side)][:1]
     use += [f"data.classes={output / 'classes.txt'}"] if classes else []
     print(f"use: {' '.join(use)}")
-
-
-def list_text(clips: Iterable[tuple[str, str | None, Span | None]], numbers: Mapping[str, int]) -> str:
-    """Write a list file: ``path<tab>label[<tab>start<tab>end]`` a line; without label the path alone."""
-    lines = []
-    for path, label, span in clips:
-        columns = [quoted(path)] if label is None else [quoted(path), str(numbers[label])]
-        columns += [f"{second:.6f}".rstrip("0").rstrip(".") for second in span or ()]
-        lines.append("\t".join(columns) + "\n")
-    return "".join(lines)
 
 
 def split_report(join: Join) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -74,43 +74,22 @@ def report(rows: Sequence[VideoRow], output: Path) -> str:
     lines = [f"{len(rows):,} videos"]
     lines += aligned([(counts[status], status, meaning) for status, meaning in STATUSES.items()])
     for status in ("unusable", "partial", "sequential", "exact", "ok"):
-        lines += _reasons(status, [row for row in rows if row.status == status and row.reason])
+        # Numbers in reasons are left out to put like with like.
+        alike: dict[str, list[VideoRow]] = {}
+        for row in rows:
+            if row.status == status and row.reason:
+                alike.setdefault(re.sub(r"\d+(\.\d+)?", "N", row.reason), []).append(row)
+        ranked = sorted(alike.values(), key=len, reverse=True)
+        lines += [f"{status}, with an example for each reason"] if alike else []
+        lines += aligned([(len(group), group[0].path, group[0].reason) for group in ranked], most=_SHOWN)
     readable = [row for row in rows if row.status != "unusable"]
-    if readable:
-        gaps = [row.key_gap_median for row in readable]
-        lines += ["read by", *_most_common(row.decoder for row in readable)]
-        lines += ["codec and container", *_most_common(f"{r.codec} in {r.container.split(',')[0]}" for r in readable)]
-        lines += ["size as displayed", *_most_common(f"{row.width}x{row.height}" for row in readable)]
-        lines += aligned(
-            [
-                ("frames", _range([row.frames for row in readable])),
-                ("frames per second", _range([round(row.fps, 2) for row in readable])),
-                ("seconds", _range([round(row.duration, 1) for row in readable])),
-                ("frames between key frames", _range(gaps)),
-                ("rotated", f"{sum(row.rotation != 0 for row in readable):,}"),
-            ],
-            indent="",
-        )
-        if median(gaps) > _FAR_APART:
-            lines.append("key frames are far apart, which makes random access slow: data_tools/resize.py helps")
+    for title, values in (
+        ("read by", (row.decoder for row in readable)),
+        ("codec and container", (f"{row.codec} in {row.container.split(',')[0]}" for row in readable)),
+        ("size as displayed", (f"{row.width}x{row.height}" for row in readable)),
+        ("frames per second", (f"{row.fps:.4g}" for row in readable)),
+    ):
+        lines += [title, *aligned([(n, value) for value, n in Counter(values).most_common()], most=_SHOWN)]
+    if readable and median(row.key_gap_median for row in readable) > _FAR_APART:
+        lines.append("key frames are far apart, which makes random access slow: data_tools/resize.py helps")
     return "\n".join([*lines, f"manifest: {output}"])
-
-
-def _reasons(status: str, rows: Sequence[VideoRow]) -> list[str]:
-    """How often which reason was given, an example beside it. Numbers in reasons are left out to put like with like."""
-    if not rows:
-        return []
-    alike: dict[str, list[VideoRow]] = {}
-    for row in rows:
-        alike.setdefault(re.sub(r"\d+(\.\d+)?", "N", row.reason), []).append(row)
-    ranked = sorted(alike.values(), key=len, reverse=True)
-    table = aligned([(len(group), group[0].path, group[0].reason) for group in ranked], most=_SHOWN)
-    return [f"{status}, with an example for each reason", *table]
-
-
-def _most_common(values: Iterable[str]) -> list[str]:
-    return aligned([(count, value) for value, count in Counter(values).most_common()], most=_SHOWN)
-
-
-def _range(values: Sequence[float]) -> str:
-    return f"{min(values):,} to {max(values):,}, median {median(values):,}"

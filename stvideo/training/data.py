@@ -115,5 +115,4 @@ class TrainingData:
             seed=self.config.train.seed,
             rank=0 if alone else self.accelerator.process_index,
             world_size=1 if alone else self.accelerator.num_processes,
-            device=self.accelerator.device,
         )

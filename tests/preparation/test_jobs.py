@@ -6,6 +6,9 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
+from stvideo.core.errors import StvideoError
 from stvideo.preparation.jobs import Failure, run_jobs
 
 
@@ -21,6 +24,8 @@ def work(job, alive):
             alive()
     if kind == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
+    if kind == "term":
+        os.kill(os.getpid(), signal.SIGTERM)
     if kind == "leave":
         os._exit(3)
     if kind == "wait":
@@ -29,6 +34,13 @@ def work(job, alive):
     if kind == "error":
         raise KeyError("no\nsuch")
     return os.getpid()
+
+
+class Unpicklable:
+    """Raises where it is unpickled, as a module does that cannot be imported there."""
+
+    def __reduce__(self):
+        return os.strerror, ("no number",)
 
 
 def outcomes(jobs, workers=2, timeout=60.0):
@@ -62,6 +74,24 @@ def test_a_worker_that_is_killed_is_replaced(tmp_path):
     thread.join()
     assert found[f"wait {note}"] == Failure("crash", "the decoder crashed (SIGKILL)")
     assert isinstance(found["fine 1"], int) and found["fine 1"] == found["fine 2"]
+
+
+def test_a_worker_that_is_killed_between_two_jobs_costs_none(tmp_path):
+    running = run_jobs(work, iter(["fine 1", "fine 2"]), workers=1, timeout=60.0)
+    _, process = next(running)
+    os.kill(process, signal.SIGKILL)
+    time.sleep(1.0)
+    assert isinstance(next(running)[1], int)
+
+
+def test_a_schedulers_signal_to_all_processes_is_no_crash():
+    with pytest.raises(KeyboardInterrupt):
+        outcomes(["term", "fine"])
+
+
+def test_processes_that_cannot_start_are_an_error():
+    with pytest.raises(StvideoError, match="cannot be started"):
+        next(run_jobs(Unpicklable(), ["fine"], workers=1, timeout=60.0))
 
 
 def test_many_jobs_need_little_memory():

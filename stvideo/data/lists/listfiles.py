@@ -80,10 +80,14 @@ def read_classes(path: Path) -> list[str]:
     return names
 
 
-def quoted(path: str) -> str:
-    """Write ``path`` as a column of a list, in quotes where it would be read as something else."""
+def list_line(path: str, label: int | None, span: tuple[float | None, float | None] | None = None) -> str:
+    """Write a line of a list: ``path<tab>label[<tab>start<tab>end]``; without label the path alone."""
     quotes = path[0] in "#\"'" or "\t" in path or path != path.strip()
-    return '"' + path.replace('"', '""') + '"' if quotes else path
+    columns = ['"' + path.replace('"', '""') + '"' if quotes else path]
+    columns += [] if label is None else [str(label)]
+    # A bare tab at the end of a line would be lost.
+    columns += ['""' if second is None else f"{second:.6f}".rstrip("0").rstrip(".") for second in span or ()]
+    return "\t".join(columns) + "\n"
 
 
 def _read_numbered_classes(path: Path) -> list[str]:

@@ -91,40 +91,35 @@ class VideoRow(CsvRow):
 
 
 class Checked:
-    """Hold what a manifest says about the videos of an index in small arrays, shared by the loader's workers.
+    """Hold what a manifest says about the videos of an index in memory that the loader's workers share.
 
-    ``left_out``: how many videos of the list are not in the index because they are unusable.
+    Attributes:
+        left_out: how many videos of the list are not in the index because they are unusable.
+        about: int64 (3, videos): frames, bytes, and which decoders are not to be used, see `_EXACT`; 0 if unknown.
     """
 
-    def __init__(self, source: Path, left_out: int, frames: np.ndarray, size: np.ndarray, exact: np.ndarray) -> None:
+    def __init__(self, source: Path, left_out: int, about: np.ndarray) -> None:
         self.source, self.left_out = source, left_out
-        self._frames = torch.from_numpy(frames.astype(np.int32)).share_memory_()
-        self._size = torch.from_numpy(size.copy()).share_memory_()
-        self._exact = torch.from_numpy(exact.astype(np.uint8)).share_memory_()
+        self.about = torch.from_numpy(np.ascontiguousarray(about)).share_memory_()
         self._warned = torch.zeros(1, dtype=torch.uint8).share_memory_()
 
     def shapes(self) -> list[tuple[int, int]]:
         """List (bytes, frames) of every video, zeros where nothing is known of it."""
-        return list(zip(self._size.tolist(), self._frames.tolist(), strict=True))
+        return list(zip(self.about[1].tolist(), self.about[0].tolist(), strict=True))
 
     def reading(self, video: int, path: Path, decoder: str) -> tuple[str, int | None]:
         """Say how to read video number ``video``: (decoder, frames that can be decoded, None if that is not known).
 
         Files may be copied, which changes their times; one of another size is another file, for which nothing is known.
         """
-        frames = int(self._frames[video])
+        frames, size, exact = self.about[:, video].tolist()
         if not frames:
             return decoder, None
-        try:
-            same = path.stat().st_size == int(self._size[video])
-        except OSError:
-            return decoder, None  # opening it says why
-        if not same:
+        if not _is_of(path, size):
             if not self._warned[0]:
                 self._warned[0] = 1
                 logger.warning(_stale(self.source, f"{path} is", "the file is"), extra=EVERY_PROCESS)
             return decoder, None
-        exact = int(self._exact[video])
         if exact == _EXACT["sequential"]:
             return "sequential", frames
         return ("pyav" if exact > (decoder == "torchcodec") else decoder), frames
@@ -163,7 +158,7 @@ def use_manifest(index: VideoIndex, root: Path, given: str | None) -> tuple[Vide
             f"e.g. {index.path(int(np.argmin(known)))}: run data_tools/verify.py on this list"
         )
     bad = np.flatnonzero(known & (unusable > 0))
-    changed = np.array([_changed(root / index.path(video), sizes[video]) for video in bad.tolist()], dtype=bool)
+    changed = np.array([not _is_of(root / index.path(video), sizes[video]) for video in bad.tolist()], dtype=bool)
     if changed.any():
         notes.append(_stale(path, f"{int(changed.sum()):,} videos that it calls unusable are", "they are"))
     left_out = bad[~changed]
@@ -181,7 +176,7 @@ def use_manifest(index: VideoIndex, root: Path, given: str | None) -> tuple[Vide
         notes += without(sorted(set(chosen.empty_classes()) - set(index.empty_classes())), "usable video left")
     chosen.notes = notes
     usable = known & (unusable == 0)
-    return chosen, Checked(path, len(left_out), *np.where(usable, about[2:], 0)[:, keep])
+    return chosen, Checked(path, len(left_out), np.where(usable, about[2:], 0)[:, keep])
 
 
 # 1: not by decord; 2: by PyAV alone, for torchcodec too goes by what the file says of its length; 3: without seeking.
@@ -218,11 +213,12 @@ def _read(path: Path) -> np.ndarray:
     return table[order[np.append(np.diff(table[order, 0]) != 0, True)]].T
 
 
-def _changed(path: Path, size: int) -> bool:
+def _is_of(path: Path, size: int) -> bool:
+    """Whether a file is as large as it was, as far as it can be asked."""
     try:
-        return path.stat().st_size != size
+        return path.stat().st_size == size
     except OSError:
-        return False
+        return True
 
 
 def _stale(source: Path, what: str, then: str) -> str:

@@ -29,8 +29,9 @@ from stvideo.core.messages import EVERY_PROCESS, logger
 from stvideo.data.loading.datasets import Problem, Read, VideoDataset
 from stvideo.data.loading.fork_server import start_fork_server
 from stvideo.data.loading.order import TestSampler, TrainSampler
-from stvideo.data.loading.prefetch import Batch, CudaCopier, one_ahead
 from stvideo.data.video.watchdog import MAX_WORKERS
+
+Batch = dict[str, torch.Tensor]
 
 MARGIN = 60.0  # seconds for what a worker does besides reading videos
 DEATH_SECONDS = 5.0  # from a broken connection to the signal that tells of the worker's end; usually milliseconds
@@ -46,13 +47,9 @@ class Loader:
     """
 
     def __init__(
-        self,
-        dataset: VideoDataset,
-        sampler: TrainSampler | TestSampler,
-        data_loader: DataLoader[Any],
-        copier: CudaCopier | None = None,
+        self, dataset: VideoDataset, sampler: TrainSampler | TestSampler, data_loader: DataLoader[Any]
     ) -> None:
-        self.dataset, self.sampler, self.data_loader, self.copier = dataset, sampler, data_loader, copier
+        self.dataset, self.sampler, self.data_loader = dataset, sampler, data_loader
         self.wait_seconds = 0.0
         self.unreadable: dict[int, str] = {}
 
@@ -88,7 +85,7 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         """Give the rest of the epoch; after its last batch the loader stands at the start of the next one."""
         epoch = self.sampler.epoch
-        for batch in one_ahead(self._batches(), self.copier):
+        for batch in self._batches():
             if isinstance(self.sampler, TrainSampler):  # a batch counts as used when it is handed out, not before
                 self.sampler.offset += self.sampler.global_batch
             if batch:  # nothing of it may be left where unreadable videos are left out
@@ -163,7 +160,6 @@ def build_loader(
     seed: int = 0,
     rank: int = 0,
     world_size: int = 1,
-    device: torch.device | None = None,
 ) -> Loader:
     """Build a `Loader` over ``dataset``.
 
@@ -176,7 +172,6 @@ def build_loader(
         workers: loader processes; 0 reads in this one.
         seed: of the order.
         rank, world_size: this process among all.
-        device: where the clips go. On a GPU the next batch is copied there while the present one is computed.
 
     Raises:
         StvideoError: fewer training videos than one batch over all processes needs, or a size is wrong.
@@ -207,8 +202,7 @@ def build_loader(
         worker_init_fn=partial(_leave_signals_to_parent, closing=_closing()),
         generator=torch.Generator(),  # its own, so that iterating leaves the global generator alone
     )
-    on_gpu = device is not None and device.type == "cuda"
-    return Loader(dataset, sampler, data_loader, CudaCopier(device) if device is not None and on_gpu else None)
+    return Loader(dataset, sampler, data_loader)
 
 
 def _start(data_loader: DataLoader[Any]) -> Iterator[Any]:

@@ -174,4 +174,4 @@ def test_large_manifests_match(tmp_path):
     chosen, checked = use_manifest(VideoIndex.build(names, range(count), ["x"] * count), tmp_path, None)
     kept = [number for number in range(count) if number % 10]
     assert chosen.labels.tolist() == kept and chosen.path(0) == names[1]
-    assert checked._frames.tolist() == [number + 1 for number in kept]
+    assert checked.about[0].tolist() == [number + 1 for number in kept]

@@ -87,51 +87,15 @@ def test_a_resumed_run_reads_what_an_uninterrupted_one_reads(root, workers, worl
         same(before + after, whole)
 
 
-class HostCopier:
-    """Stands where the copies to a GPU are made; counts them."""
-
-    def __init__(self):
-        self.started = self.finished = 0
-
-    def start(self, batch):
-        self.started += 1
-        return {name: value.clone() for name, value in batch.items()}
-
-    def finish(self, started):
-        self.finished += 1
-        return started
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_batch_that_was_copied_ahead_but_not_used_comes_again(root, workers):
-    make = {"batch_size": 2, "workers": workers}
-    whole = epochs(load(root, **make), 0, 1)
-    first = load(root, **make)
-    first.copier = HostCopier()
-    iterator = iterate(first)
-    before = [next(iterator) for _ in range(len(first) + 2)]  # into the second epoch
-    assert first.copier.started == first.copier.finished + 1 == len(before) + 1
-    state = first.state_dict()
-    iterator.close()
-    assert first.state_dict() == state  # whoever stops here goes on from here
-    second = load(root, **make)
-    second.copier = HostCopier()
-    second.load_state_dict(state)
-    same(before + list(second), whole)
-    assert second.copier.started == second.copier.finished == second.sampler.offset + len(whole) - len(before)
-
-
-def test_waiting_counts_the_same_with_copies_ahead(root, monkeypatch):
+def test_waiting_is_counted_and_computing_is_not(root, monkeypatch):
     original = datasets.open_video
     monkeypatch.setattr(datasets, "open_video", lambda path, *rest: time.sleep(0.02) or original(path, *rest))
-    for copier in (None, HostCopier()):
-        loader = load(root, batch_size=2)
-        loader.copier = copier
-        started = time.perf_counter()
-        for _ in loader:
-            time.sleep(0.02)  # computing, which is no waiting
-        elapsed = time.perf_counter() - started
-        assert len(loader) * 2 * 0.02 <= loader.wait_seconds <= elapsed - len(loader) * 0.02
+    loader = load(root, batch_size=2)
+    started = time.perf_counter()
+    for _ in loader:
+        time.sleep(0.02)  # computing
+    elapsed = time.perf_counter() - started
+    assert len(loader) * 2 * 0.02 <= loader.wait_seconds <= elapsed - len(loader) * 0.02
 
 
 def iterate(loader):
