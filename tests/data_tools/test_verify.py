@@ -147,6 +147,7 @@ def test_workers_that_hang_or_are_killed_cost_only_their_file(tmp_path):
         for lines, number in ((2, signal.SIGSTOP), (3, signal.SIGKILL)):
             while not manifest.exists() or manifest.read_bytes().count(b"\n") < lines:
                 time.sleep(0.005)
+            time.sleep(0.5)  # until the next file has been begun
             (worker,) = set(multiprocessing.active_children()) - earlier
             os.kill(worker.pid, number)
             if number == signal.SIGSTOP:

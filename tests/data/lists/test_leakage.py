@@ -44,7 +44,9 @@ def test_copies_are_known_by_content_where_a_manifest_knows_their_size(tmp_path)
         (tmp_path / name).write_bytes(content)
     train, val = index(["t/1", "t/2"]), index(["v/1", "v/2", "v/3"])
     sizes = [np.array([(tmp_path / path).stat().st_size for path in part.paths()]) for part in (train, val)]
-    checked = tuple(Checked(tmp_path, 0, np.full(len(size), 9), size, np.zeros(len(size))) for size in sizes)
+    checked = tuple(
+        Checked(tmp_path, 0, np.stack([np.full(len(size), 9), size, np.zeros(len(size))])) for size in sizes
+    )
     said = shared_videos(train, val, tmp_path, checked)
     assert said == "1 of 3 videos of data.val are in data.train too (1 by content), e.g. v/1 and t/2"
     assert shared_videos(train, val, tmp_path) is None
