@@ -38,7 +38,7 @@ from stvideo.data.lists.listfiles import read_classes
 from stvideo.preparation.kinetics import annotation_files, join_splits, warn_of_lengths
 from stvideo.preparation.split_lists import ListSettings, scan_root, write_splits
 from stvideo.settings import cli
-from stvideo.settings.command_settings import read_command_line
+from stvideo.settings.cli import read_command_line
 
 
 @dataclass

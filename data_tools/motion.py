@@ -35,7 +35,7 @@ from pathlib import Path
 from stvideo.core.errors import StvideoError
 from stvideo.preparation.motion import MotionSettings, write_motion
 from stvideo.settings import cli
-from stvideo.settings.command_settings import read_command_line
+from stvideo.settings.cli import read_command_line
 
 
 def main(argv: list[str] | None = None) -> int:

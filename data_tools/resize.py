@@ -42,7 +42,7 @@ from stvideo.preparation.listing import list_videos, write_annotations
 from stvideo.preparation.resizing import keep_apart, report, resize, target_names
 from stvideo.preparation.transcode import Recipe
 from stvideo.settings import cli
-from stvideo.settings.command_settings import read_command_line
+from stvideo.settings.cli import read_command_line
 
 
 @dataclass

@@ -29,7 +29,7 @@ from stvideo.data.lists.joining import Join
 from stvideo.preparation.class_splits import folder_splits, official_splits
 from stvideo.preparation.split_lists import ListSettings, scan_root, write_splits
 from stvideo.settings import cli
-from stvideo.settings.command_settings import read_command_line
+from stvideo.settings.cli import read_command_line
 
 
 @dataclass

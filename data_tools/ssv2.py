@@ -25,7 +25,7 @@ from stvideo.data.lists.listfiles import read_classes
 from stvideo.preparation.something import join_splits, official_files
 from stvideo.preparation.split_lists import ListSettings, scan_root, write_splits
 from stvideo.settings import cli
-from stvideo.settings.command_settings import read_command_line
+from stvideo.settings.cli import read_command_line
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -38,7 +38,7 @@ from stvideo.preparation.jobs import check_timeout
 from stvideo.preparation.listing import list_videos
 from stvideo.preparation.verification import report, verify
 from stvideo.settings import cli
-from stvideo.settings.command_settings import read_command_line
+from stvideo.settings.cli import read_command_line
 
 
 @dataclass

@@ -11,7 +11,7 @@ from stvideo.benchmarks.entrants import FORMS
 from stvideo.benchmarks.paper_tables import PaperTableSettings
 from stvideo.benchmarks.side_by_side import ComparisonSettings
 from stvideo.settings import cli
-from stvideo.settings.command_settings import read_command_line
+from stvideo.settings.cli import read_command_line
 
 TINY = "embed_dim=32 depth=4 num_heads=2 img_size=32 num_frames=2 num_classes=3"
 

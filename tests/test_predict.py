@@ -18,7 +18,7 @@ from stvideo.data.clips.transforms import normalize
 from stvideo.data.loading.datasets import build_dataset
 from stvideo.inference.predictor import load_predictor
 from stvideo.predict import main
-from stvideo.settings.config import DataConfig
+from stvideo.settings.schema import DataConfig
 from tests.painted_videos import painted_frames, write_video
 from tests.steered import CLASSES, preprocess, save_random_model
 from tests.video_files import encode_video, numbered_frames

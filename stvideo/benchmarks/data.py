@@ -46,6 +46,7 @@ import torch
 from tqdm import tqdm
 
 from stvideo.benchmarks.candidates import parse_candidates
+from stvideo.benchmarks.checks import check_at_least, check_choice, choose_device
 from stvideo.benchmarks.entrants import MODES, PRECISIONS, Entrant, enter
 from stvideo.benchmarks.generated_clips import generate_clip
 from stvideo.benchmarks.machine import describe_machine, machine_line
@@ -57,8 +58,9 @@ from stvideo.core.errors import StvideoError
 from stvideo.data.loading.batches import ClipPreparer
 from stvideo.data.loading.datasets import build_dataset
 from stvideo.data.loading.loader import build_loader
-from stvideo.settings.command_settings import check_at_least, check_choice, choose_device, read_command_line
-from stvideo.settings.config import DataConfig, load_config
+from stvideo.settings.cli import read_command_line
+from stvideo.settings.config import load_config
+from stvideo.settings.schema import DataConfig
 
 LOADER_CLIPS, LOADER_PASSES = 32, 3  # at least so many clips, at most so many passes
 CONTENTION = 0.9  # below that share of the slower one, loader and model are in each other's way

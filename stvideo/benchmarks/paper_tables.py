@@ -27,6 +27,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from stvideo.benchmarks.checks import check_at_least, check_choice, choose_device
 from stvideo.benchmarks.entrants import PRECISIONS
 from stvideo.benchmarks.published import PublishedRow, PublishedTable, load_tables
 from stvideo.benchmarks.report import Column, Report, Section, show_ratio
@@ -35,7 +36,7 @@ from stvideo.benchmarks.timing import race, ratio
 from stvideo.core.errors import StvideoError, nearest
 from stvideo.core.macs import count_macs
 from stvideo.models.registry import list_models
-from stvideo.settings.command_settings import check_at_least, check_choice, choose_device, read_command_line
+from stvideo.settings.cli import read_command_line
 from stvideo.weights.factory import create_model
 
 NOT_HERE = "not in this version"

@@ -26,7 +26,7 @@ from stvideo.data.lists.index import VideoIndex
 from stvideo.data.loading.datasets import Request, VideoDataset, train_transform
 from stvideo.data.video.decode import open_video
 from stvideo.data.video.decord import decord_problem
-from stvideo.settings.config import DataConfig
+from stvideo.settings.schema import DataConfig
 
 Read = Callable[[Path, np.random.Generator], Tensor]
 """A clip (3, T, H, W) of a video, placed and cut at random."""

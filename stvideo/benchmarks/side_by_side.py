@@ -67,12 +67,13 @@ from tqdm import tqdm
 from stvideo.benchmarks import candidates as candidates_module
 from stvideo.benchmarks import entrants as entrants_module
 from stvideo.benchmarks.candidates import Candidate, dense_counterpart, parse_candidates
+from stvideo.benchmarks.checks import check_at_least, check_choice, choose_device
 from stvideo.benchmarks.entrants import FORMS, MODES, PRECISIONS, TRAINING_FORMS, Entrant, enter
 from stvideo.benchmarks.machine import describe_machine, machine_line
 from stvideo.benchmarks.report import Report, Section
 from stvideo.benchmarks.rows import COLUMNS, Row, measure
 from stvideo.core.errors import StvideoError, nearest
-from stvideo.settings.command_settings import check_at_least, check_choice, choose_device, read_command_line
+from stvideo.settings.cli import read_command_line
 
 COMPILED_AT_ONCE = 1024  # more versions of one function than any table has models
 HINT = '; what belongs to one model stands in its quotes, e.g. "deit_small_patch16_224 img_size=288"'

@@ -8,28 +8,26 @@ A command is a module with ``main(argv) -> int`` that ends in::
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
-from typing import NoReturn
+from typing import NoReturn, TypeVar, get_type_hints
 
 from stvideo.core.errors import StvideoError, nearest
 from stvideo.core.files import exists
 from stvideo.core.interrupts import catch_no_more
 from stvideo.core.messages import print_line, show_warnings
 from stvideo.core.out_of_memory import is_out_of_memory
+from stvideo.settings.config import read_settings
+from stvideo.settings.plugins import take_plugins
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
-# What a path or a disk may do to any command, wherever it looks at them.
-OF_THE_SYSTEM = frozenset(
-    (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
-)
 SMALLER = "use a smaller model, batch or clip, or a machine with more memory"
 
+T = TypeVar("T")
 _OVERRIDE = re.compile(r"^[A-Za-z_][\w.]*=")
 
 
@@ -60,7 +58,7 @@ def run(main: Callable[[list[str]], int | None], argv: Sequence[str] | None = No
         if is_out_of_memory(error):
             reason = str(error).split(". ")[0][:160] or type(error).__name__
             print_line("error", f"memory is full ({reason}); {SMALLER}")
-        elif isinstance(error, OSError) and error.errno in OF_THE_SYSTEM and error.filename is not None:
+        elif isinstance(error, OSError) and error.filename is not None:  # what a path or a disk may do to any command
             print_line("error", f"{os.fsdecode(error.filename)[:200]}: {error.strerror}")
         else:
             raise
@@ -101,6 +99,39 @@ def split_arguments(
         is_override = _OVERRIDE.match(argument) and not is_file
         (overrides if is_override else positional).append(argument)
     return positional, overrides
+
+
+def read_command_line(
+    schema: type[T], argv: Sequence[str] | None, help_text: str | None = "", hint: str = "; --help tells more"
+) -> tuple[list[str], T, list[str]]:
+    """Read the command line of a command whose settings are the fields of a dataclass.
+
+    A field of type bool may also be switched on as an option: ``--optimize`` is ``optimize=true``. ``plugins=`` is
+    understood by every command.
+
+    Args:
+        schema: a dataclass of the settings and their defaults.
+        argv: the command line without the program; None for the process's own.
+        help_text: printed for ``--help``, after which the process ends with status 0.
+        hint: ends the message about an unknown key.
+
+    Returns:
+        (what stands without a key, the settings, ``key.of.a.configuration=value``).
+
+    Raises:
+        StvideoError: an unknown key or option (the nearest known one is suggested), or a wrong type.
+    """
+    types = get_type_hints(schema)
+    switches = {f"--{name.replace('_', '-')}": f"{name}=true" for name in types if types[name] is bool}
+    positional, given = split_arguments(argv, help_text or "", tuple(switches))
+    overrides = take_plugins(given)
+    own = [text for text in overrides if "." not in text.partition("=")[0]]
+    settings = read_settings(schema, own + [switches[text] for text in positional if text in switches], hint)
+    return (
+        [text for text in positional if text not in switches],
+        settings,
+        [text for text in overrides if text not in own],
+    )
 
 
 def one_config(positional: Sequence[str], command: str) -> str:

@@ -9,39 +9,20 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from stvideo.core.errors import StvideoError, nearest
-from stvideo.settings.plugins import import_plugins, split_names
-from stvideo.settings.schema import (
-    Config,
-    DataConfig,
-    EvalConfig,
-    ModelConfig,
-    PredictConfig,
-    TrainConfig,
-    VisualizeConfig,
-)
+from stvideo.settings.plugins import import_plugins
+from stvideo.settings.schema import Config
 
-__all__ = [
-    "Config",
-    "DataConfig",
-    "EvalConfig",
-    "ModelConfig",
-    "PredictConfig",
-    "TrainConfig",
-    "VisualizeConfig",
-    "load_config",
-    "to_dict",
-    "to_yaml",
-]
+T = TypeVar("T")
+COMMAND_LINE = "the command line"
 
 
 def load_config(
@@ -56,46 +37,91 @@ def load_config(
         StvideoError: the file is missing or not YAML, a key or a type is wrong, or a plugin cannot be imported.
     """
     config: Any = OmegaConf.structured(Config)
-    layers: list[tuple[str, str | None, dict[str, Any]]] = []
     if base is not None:
-        layers.append(("the checkpoint's configuration", None, copy.deepcopy(base)))
-    if path is not None:
-        layers.append((str(path), None, read_yaml(Path(path))))
-    layers += [("the command line", *_parse_override(text)) for text in overrides]
-    for origin, key, layer in layers:
-        _check_keys(layer, Config, "", origin)
-        _spell_out(layer)
-        try:
-            value = None if key is None else OmegaConf.select(OmegaConf.create(layer), key)
-            config = OmegaConf.merge(config, OmegaConf.create(layer))
-            if OmegaConf.is_dict(value):  # a mapping given on the command line replaces the one in the file
-                OmegaConf.update(config, str(key), value, merge=False)
-        except OmegaConfBaseException as error:
-            where = getattr(error, "full_key", None)
-            reason = _in_plain_words(str(error).splitlines()[0])
-            raise StvideoError(f"{origin}: {where + ': ' if where else ''}{reason}") from None
-    try:
-        result: Any = OmegaConf.to_object(config)
-    except OmegaConfBaseException as error:
-        raise StvideoError(f"configuration: {str(error).splitlines()[0]}") from None
-    given = layers if base is None else layers[1:]  # a checkpoint must not choose what is imported
-    if any("plugins" in layer for _, _, layer in given):
+        config = _merge(config, _spelled_out(copy.deepcopy(base)), "the checkpoint's configuration")
+    layer = {} if path is None else _spelled_out(read_yaml(Path(path)))
+    config = _merge(config, layer, str(path))
+    result = _apply(config, overrides)
+    # A checkpoint must not choose what is imported.
+    if "plugins" in layer or any(text.startswith("plugins=") for text in overrides):
         import_plugins(result.plugins)
     return result  # type: ignore[no-any-return]
 
 
+def read_settings(schema: type[T], overrides: Sequence[str], hint: str = "") -> T:
+    """Read ``overrides`` (``key=value``) over the defaults of any dataclass; ``hint`` ends an error's line.
+
+    Raises:
+        StvideoError: unknown key or wrong type.
+    """
+    return _apply(OmegaConf.structured(schema), overrides, hint)  # type: ignore[no-any-return]
+
+
 def to_dict(config: Any) -> dict[str, Any]:
-    """The configuration as plain dictionaries, lists and numbers."""
+    """Turn the configuration into plain dictionaries, lists and numbers."""
     return OmegaConf.to_container(OmegaConf.structured(config))  # type: ignore[return-value]
 
 
 def to_yaml(config: Config) -> str:
-    """The configuration as YAML that `load_config` reads back unchanged."""
+    """Write the configuration as YAML that `load_config` reads back unchanged."""
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
+def _apply(config: Any, overrides: Sequence[str], hint: str = "") -> Any:
+    """Merge ``key=value`` one by one into ``config``, and return the instance of its dataclass."""
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or not re.fullmatch(r"[A-Za-z_][\w.]*", key):
+            raise StvideoError(f"{COMMAND_LINE}: {text!r} is not of the form key=value, e.g. train.lr=1e-3")
+        try:
+            current = OmegaConf.select(config, key)
+            if OmegaConf.is_list(current) and not value.startswith("["):  # the brackets may be left out
+                text = f"{key}=[{value}]"
+            layer = OmegaConf.from_dotlist([text])
+            if isinstance(current, str) and OmegaConf.select(layer, key) is not None:
+                OmegaConf.update(layer, key, value)  # as it was written, were it a number or a date
+        except (yaml.YAMLError, OmegaConfBaseException) as error:
+            raise StvideoError(f"{COMMAND_LINE}: cannot read {text!r}: {' '.join(str(error).split())}") from None
+        plain = _spelled_out(OmegaConf.to_container(layer))
+        given = OmegaConf.select(OmegaConf.create(plain), key)
+        config = _merge(config, plain, COMMAND_LINE, hint)
+        if OmegaConf.is_dict(given):  # a mapping replaces the one before
+            OmegaConf.update(config, key, given, merge=False)
+    try:
+        return OmegaConf.to_object(config)
+    except OmegaConfBaseException as error:
+        raise StvideoError(f"configuration: {str(error).splitlines()[0]}") from None
+
+
+def _merge(config: Any, layer: dict[str, Any], origin: str, hint: str = "") -> Any:
+    """Put ``layer`` over ``config``; raises `StvideoError` for a key or a type that does not fit."""
+    for key, value in layer.items():
+        section = OmegaConf.get_type(config, key) if key in config else None
+        if hasattr(section, "__dataclass_fields__") and not isinstance(value, dict):
+            raise StvideoError(f"{origin}: '{key}' is a section of settings, not a value")
+    try:
+        return OmegaConf.merge(config, OmegaConf.create(layer))
+    except ConfigKeyError as error:
+        key = str(error.full_key)
+        here = OmegaConf.select(config, key.rpartition(".")[0]) if "." in key else config
+        raise StvideoError(
+            f"{origin}: unknown key '{key}'{_nearest_key(key, config)}; known here: {', '.join(here)}{hint}"
+        ) from None
+    except OmegaConfBaseException as error:
+        where = f"{error.full_key}: " if error.full_key else ""
+        raise StvideoError(f"{origin}: {where}{_in_plain_words(str(error).splitlines()[0])}") from None
+
+
+def _nearest_key(key: str, config: Any) -> str:
+    """Hint at the key that was probably meant: one of that name in another section, or a similar one."""
+    keys = [str(name) for name in config]
+    keys += [f"{name}.{inner}" for name in keys if OmegaConf.is_dict(config[name]) for inner in config[name]]
+    elsewhere = [known for known in keys if known.endswith(f".{key}")]
+    return f" (did you mean '{elsewhere[0]}'?)" if elsewhere else nearest(key, keys)
+
+
 def _in_plain_words(reason: str) -> str:
-    """OmegaConf's reasons without its class names."""
+    """Say OmegaConf's reasons without its class names."""
     if "ListConfig" in reason:
         return "expected a list, e.g. [256, 320]"
     if "'DictConfig' to string" in reason:
@@ -106,6 +132,7 @@ def _in_plain_words(reason: str) -> str:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a mapping from a YAML file; raises `StvideoError` for anything else."""
     if not path.is_file():
         raise StvideoError(f"{path}: no such configuration file; see configs/ for ready ones")
     try:
@@ -117,46 +144,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return loaded  # type: ignore[return-value]
 
 
-def _parse_override(text: str) -> tuple[str, dict[str, Any]]:
-    """``"a.b=value"`` as its key and the nested mapping that it stands for."""
-    if not re.match(r"^[A-Za-z_][\w.]*=", text):
-        raise StvideoError(f"the command line: {text!r} is not of the form key=value, e.g. train.lr=1e-3")
-    try:
-        nested = OmegaConf.to_container(OmegaConf.from_dotlist([text]))
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise StvideoError(f"the command line: cannot read {text!r}: {' '.join(str(error).split())}") from None
-    return text.split("=", 1)[0], nested  # type: ignore[return-value]
-
-
-def _spell_out(layer: dict[str, Any]) -> None:
-    """Write out ``reduction: evit`` and ``evit: null`` inside it as ``{evit: {}}``, and ``plugins: a`` as ``[a]``."""
-    if isinstance(layer.get("plugins"), str):
-        layer["plugins"] = split_names(layer["plugins"])
+def _spelled_out(layer: Any) -> dict[str, Any]:
+    """Write out ``reduction: evit``, and ``evit: null`` inside it, as ``{evit: {}}``."""
     model = layer.get("model")
-    if isinstance(model, dict) and isinstance(model.get("reduction"), str):
-        model["reduction"] = {model["reduction"]: {}}
-    if isinstance(model, dict) and isinstance(model.get("reduction"), dict):
-        model["reduction"] = {name: options or {} for name, options in model["reduction"].items()}
-
-
-def _check_keys(layer: dict[str, Any], schema: Any, prefix: str, origin: str) -> None:
-    """Refuse keys that ``schema`` (a dataclass) does not have, naming the nearest one that it has."""
-    known = {f.name: f for f in fields(schema)}
-    for key, value in layer.items():
-        if key not in known:
-            hint = _nearest_key(str(key), known, prefix)
-            raise StvideoError(f"{origin}: unknown key '{prefix}{key}'{hint}; known here: {', '.join(known)}")
-        section = known[key].default_factory
-        if is_dataclass(section):
-            if not isinstance(value, dict):
-                raise StvideoError(f"{origin}: '{prefix}{key}' is a section of settings, not a value")
-            _check_keys(value, section, f"{prefix}{key}.", origin)
-
-
-def _nearest_key(key: str, known: Iterable[str], prefix: str) -> str:
-    """A hint at the key that was probably meant: one of this section, or one of that name in another."""
-    sections: dict[str, Any] = {f.name: f.default_factory for f in fields(Config) if is_dataclass(f.default_factory)}
-    for name, section in sections.items():
-        if key in {f.name for f in fields(section)}:
-            return f" (did you mean '{name}.{key}'?)"
-    return nearest(prefix + key, [prefix + name for name in known])
+    reduction = model.get("reduction") if isinstance(model, dict) else None
+    if isinstance(reduction, str):
+        model["reduction"] = {reduction: {}}
+    elif isinstance(reduction, dict):
+        model["reduction"] = {name: options or {} for name, options in reduction.items()}
+    return layer  # type: ignore[no-any-return]

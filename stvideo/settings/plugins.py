@@ -45,19 +45,9 @@ def take_plugins(overrides: Sequence[str]) -> list[str]:
     Raises:
         StvideoError: as `import_plugins`.
     """
-    rest = []
-    for text in overrides:
-        key, _, value = text.partition("=")
-        if key == "plugins":
-            import_plugins(split_names(value))
-        else:
-            rest.append(text)
-    return rest
-
-
-def split_names(text: str) -> list[str]:
-    """Split ``"[a, b]"`` or ``"a,b"`` into names."""
-    return [name.strip() for name in text.strip("[] ").split(",") if name.strip()]
+    given = [text for text in overrides if text.startswith("plugins=")]
+    import_plugins([name for text in given for name in re.findall(r"[^\[\],\s]+", text.partition("=")[2])])
+    return [text for text in overrides if text not in given]
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from accelerate.utils import LoggerType
 
 from stvideo.core.errors import StvideoError, nearest
 from stvideo.data.clips.protocols import find_protocol
+from stvideo.data.clips.reading import ClipReading
 from stvideo.settings.checks import check_config
 from stvideo.settings.config import Config
 
@@ -17,6 +18,7 @@ from stvideo.settings.config import Config
 def check_training(config: Config) -> None:
     """`check_config`, and what only training needs: data, and files to start from."""
     check_config(config)
+    ClipReading.from_config(config.data)
     for key in ("views", "during_training"):
         find_protocol(getattr(config.evaluate, key), f"evaluate.{key}")
     # Of this machine: a run may well be evaluated on one that has neither.

@@ -11,7 +11,7 @@ from timm.models import group_parameters
 from torch import nn
 
 from stvideo.core.errors import StvideoError
-from stvideo.settings.config import TrainConfig
+from stvideo.settings.schema import TrainConfig
 
 FUSED_DEVICES = ("cpu", "cuda", "mps", "xpu")  # that torch has fused update kernels for
 

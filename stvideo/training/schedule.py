@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from stvideo.settings.config import TrainConfig
+from stvideo.settings.schema import TrainConfig
 
 
 def learning_rate(config: TrainConfig, peak: float, step: int, steps_per_epoch: int) -> float:

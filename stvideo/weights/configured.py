@@ -6,7 +6,7 @@ from typing import Any
 
 from stvideo.core.errors import StvideoError
 from stvideo.models.base import Backbone
-from stvideo.settings.config import DataConfig, ModelConfig
+from stvideo.settings.schema import DataConfig, ModelConfig
 from stvideo.weights.factory import create_model
 
 

@@ -13,7 +13,7 @@ from stvideo.benchmarks.readers import Clips, own_reader
 from stvideo.core.errors import StvideoError
 from stvideo.data.clips.sampling import stride_indices
 from stvideo.data.video.decode import open_video, read_frames
-from stvideo.settings.config import DataConfig
+from stvideo.settings.schema import DataConfig
 from tests.video_files import encode_video, frame_numbers, numbered_frames
 
 SMALL = ["data.num_frames=4", "data.stride=8", "data.img_size=32", "data.short_side=[32,40]", "data.batch_size=2"]

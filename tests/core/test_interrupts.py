@@ -12,7 +12,7 @@ from tests.tiny_runs import REPOSITORY, environment
 
 @pytest.mark.parametrize("program", [["-m", "stvideo.train"], [str(REPOSITORY / "data_tools" / "verify.py")]])
 def test_ctrl_c_during_imports_is_one_line(tmp_path, program):
-    (tmp_path / "numpy.py").write_text("import sys, time\nprint('importing', flush=True)\ntime.sleep(60)\n")
+    (tmp_path / "omegaconf.py").write_text("import sys, time\nprint('importing', flush=True)\ntime.sleep(60)\n")
     paths = os.pathsep.join([str(tmp_path), str(REPOSITORY)])
     process = subprocess.Popen(
         [sys.executable, *program],

@@ -4,7 +4,7 @@ import torch
 
 from stvideo.data.loading.datasets import build_dataset
 from stvideo.data.loading.loader import Loader, build_loader
-from stvideo.settings.config import DataConfig
+from stvideo.settings.schema import DataConfig
 
 TRAIN, VAL = 14, 7
 """How many videos the fixture ``root`` has for training and for validation."""

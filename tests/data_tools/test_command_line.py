@@ -6,7 +6,7 @@ import pytest
 
 from data_tools import kinetics, splits
 from stvideo.core.errors import StvideoError
-from stvideo.settings.command_settings import read_command_line
+from stvideo.settings.cli import read_command_line
 
 TOOLS = ("kinetics", "ssv2", "splits", "verify", "resize", "motion")
 
@@ -33,8 +33,8 @@ def test_keys_of_a_configuration():
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("workesr=x", "unknown setting 'workesr'"),
-        ("overwite=x", "unknown setting 'overwite'"),
+        ("workesr=x", "unknown key 'workesr'"),
+        ("overwite=x", "unknown key 'overwite'"),
         ("--root=x", "unknown option '--root=x'.*settings are written key=value"),
     ],
 )
@@ -67,8 +67,8 @@ def test_help_shows_one_form(tool, capsys):
         ("verify", [""], "name a list file, a folder"),
         ("resize", ["", "output=x"], "name a list file, a folder"),
         ("splits", [], "root=FOLDER is missing"),
-        ("splits", ["root=x", "val_share=much"], "val_share=much"),
-        ("splits", ["root=x", "overwrite=perhaps"], "overwrite=perhaps"),
+        ("splits", ["root=x", "val_share=much"], "val_share: Value 'much'"),
+        ("splits", ["root=x", "overwrite=perhaps"], "overwrite: Value 'perhaps'"),
     ],
 )
 def test_what_is_missing_or_of_the_wrong_kind_is_named(tool, argv, message):

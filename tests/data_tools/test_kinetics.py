@@ -15,7 +15,7 @@ from stvideo.data.lists.annotations import read_annotations
 from stvideo.data.lists.listfiles import read_classes
 from stvideo.data.lists.split_report import official_size
 from stvideo.data.loading.datasets import build_dataset
-from stvideo.settings.config import DataConfig
+from stvideo.settings.schema import DataConfig
 from tests.data_tools.trees import touch, write
 from tests.video_files import encode_video, frame_numbers, numbered_frames
 

@@ -12,7 +12,7 @@ from stvideo.core.errors import StvideoError
 from stvideo.data.loading.datasets import build_dataset
 from stvideo.data.video.decode import probe
 from stvideo.preparation.motion import MOTIONS, MotionSettings, draw_clip, write_motion
-from stvideo.settings.config import DataConfig
+from stvideo.settings.schema import DataConfig
 
 REPOSITORY = Path(__file__).parents[2]
 TINY = {"size": 32, "frames": 6, "fps": 15}

@@ -19,7 +19,7 @@ from stvideo.data.video.decode import open_video
 from stvideo.data.video.packets import index_packets, open_container
 from stvideo.preparation.resizing import resize, target_names
 from stvideo.preparation.transcode import Encoding, Recipe, Transcoded, target_size, transcode
-from stvideo.settings.config import DataConfig
+from stvideo.settings.schema import DataConfig
 from tests.data_tools.damaged_files import FRAMES, encode, write_bad, write_good, write_partial
 from tests.tiny_runs import environment
 from tests.video_files import frame_numbers, set_display_matrix
@@ -315,7 +315,7 @@ def test_a_full_disk_ends_the_run(tmp_path):
         (["{tmp}/root", "output={tmp}/out", "short_side=255"], "short_side=255: expected an even number"),
         (["{tmp}/root", "output={tmp}/out", "keyframes=0"], "keyframes=0"),
         (["{tmp}/root", "output={tmp}/out", "crf=60"], "crf=60"),
-        (["{tmp}/root", "output={tmp}/out", "crop=1"], "unknown setting 'crop'"),
+        (["{tmp}/root", "output={tmp}/out", "crop=1"], "unknown key 'crop'"),
         (["{tmp}/out/t.txt", "root={tmp}/root", "output={tmp}/out"], "would be overwritten"),
         (["{tmp}/root", "output={tmp}/root/v.mp4/x"], "lie in one another"),
     ],

@@ -10,7 +10,7 @@ from stvideo.core.errors import StvideoError
 from stvideo.data.lists.annotations import read_annotations
 from stvideo.data.lists.listfiles import read_classes
 from stvideo.data.loading.datasets import build_dataset
-from stvideo.settings.config import DataConfig
+from stvideo.settings.schema import DataConfig
 from tests.data_tools.trees import touch, write
 from tests.video_files import encode_video, numbered_frames
 

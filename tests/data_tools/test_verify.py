@@ -243,7 +243,7 @@ def test_lists_and_configurations_name_videos_too(tmp_path, capsys):
         (["{tmp}/none"], "no such file or folder"),
         (["{tmp}"], "no videos below it"),
         (["{tmp}", "timeout=0"], "timeout=0: expected seconds above 0"),
-        (["{tmp}", "rot=1"], "unknown setting 'rot' (did you mean 'root'?)"),
+        (["{tmp}", "rot=1"], "unknown key 'rot' (did you mean 'root'?)"),
         (["{tmp}", "data.root=1"], "is a setting of a configuration"),
         (["{tmp}/x.txt", "output={tmp}"], "this is no file; name another output"),
         (["{tmp}/x.txt", "output={tmp}/x.txt"], "another kind of file"),

@@ -12,7 +12,7 @@ from stvideo.data.clips.transforms import normalize
 from stvideo.data.loading.datasets import build_dataset
 from stvideo.data.video.decode import VideoInfo, open_video
 from stvideo.inference.predictor import Predictor, load_predictor
-from stvideo.settings.config import Config, DataConfig
+from stvideo.settings.schema import Config, DataConfig
 from stvideo.weights.saving import save_model
 from tests.painted_videos import painted_frames, write_video
 from tests.properties import unhurried

@@ -5,6 +5,7 @@ import pytest
 from stvideo import StvideoError
 from stvideo.settings.checks import check_config
 from stvideo.settings.config import load_config
+from stvideo.training.checks import check_training
 
 
 @pytest.mark.parametrize(
@@ -31,9 +32,11 @@ from stvideo.settings.config import load_config
 def test_unusable_values_are_one_clear_line(override):
     key = override.split("=")[0]
     with pytest.raises(StvideoError, match=key) as caught:
-        check_config(load_config(None, [override]))
+        check_training(load_config(None, [override]))
     assert "\n" not in str(caught.value)
 
 
 def test_the_defaults_are_usable():
     check_config(load_config())
+    with pytest.raises(StvideoError, match=r"data\.train is not set"):
+        check_training(load_config())

@@ -17,6 +17,12 @@ def test_defaults_file_and_overrides_in_that_order(tmp_path):
     assert config.data.train == "my list.txt"
 
 
+def test_lists_without_brackets_and_texts_as_they_are_written():
+    config = load_config(None, ["data.short_side=256,320", "train.freeze=head", "output=007", "data.root=a=b"])
+    assert (config.data.short_side, config.train.freeze) == ([256, 320], ["head"])
+    assert (config.output, config.data.root) == ("007", "a=b")
+
+
 def test_a_mapping_on_the_command_line_replaces_the_one_in_the_file(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text("model:\n  reduction: {stgm: {grid: [null, 4, 4]}}\n")
@@ -47,7 +53,7 @@ def test_what_is_written_reads_back_the_same(tmp_path):
         (["model.reduction=3"], "model.reduction"),
         (["train=3"], "'train' is a section"),
         (["train.lr"], "not of the form key=value"),
-        (["data.short_side=3"], "data.short_side"),
+        (["data.short_side=wide"], "data.short_side"),
         (["output=null"], "output"),
         (["data.train=[1"], "cannot read"),
     ],

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stvideo.core.errors import StvideoError
-from stvideo.settings.command_settings import read_command_line
+from stvideo.settings.cli import read_command_line
 from stvideo.settings.config import load_config
 from stvideo.settings.plugins import import_plugins, take_plugins
 from tests.tiny_runs import REPOSITORY, TINY, environment, make_data

@@ -8,7 +8,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import stvideo
-from stvideo.settings.config import TrainConfig
+from stvideo.settings.schema import TrainConfig
 from stvideo.training.optimizer import build_optimizer, load_optimizer, parameter_groups, set_learning_rate
 
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from stvideo.settings.config import TrainConfig
+from stvideo.settings.schema import TrainConfig
 from stvideo.training.optimizer import peak_learning_rate
 from stvideo.training.schedule import learning_rate
 

@@ -10,7 +10,8 @@ from stvideo.data.loading.batches import ClipPreparer
 from stvideo.reduction.budget import draw_budgets
 from stvideo.runtime.sharding import gradient_norm
 from stvideo.settings.checks import LARGEST_SEED
-from stvideo.settings.config import DataConfig, load_config
+from stvideo.settings.config import load_config
+from stvideo.settings.schema import DataConfig
 from stvideo.training.losses import TrainingLoss
 from stvideo.training.networks import Networks
 from stvideo.training.step import take_step

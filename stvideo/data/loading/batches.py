@@ -7,7 +7,7 @@ from torch import Tensor
 
 from stvideo.data.clips.mixing import MixupCutmix
 from stvideo.data.clips.transforms import normalize
-from stvideo.settings.config import DataConfig
+from stvideo.settings.schema import DataConfig
 
 
 class ClipPreparer:

@@ -21,7 +21,7 @@ from stvideo.data.clips.transforms import (
     view_crop,
 )
 from stvideo.data.loading.datasets import build_dataset
-from stvideo.settings.config import DataConfig
+from stvideo.settings.schema import DataConfig
 from tests.video_files import SHARED_VIDEOS, encode_video
 
 SHARED = SHARED_VIDEOS.parent / "annotations"

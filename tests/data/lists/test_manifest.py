@@ -14,7 +14,7 @@ from stvideo.data.loading.datasets import build_dataset
 from stvideo.data.loading.loader import build_loader
 from stvideo.preparation.table import line_of
 from stvideo.preparation.verification import verify
-from stvideo.settings.config import DataConfig
+from stvideo.settings.schema import DataConfig
 from tests.data_tools.damaged_files import encode, write_partial
 
 SMALL = {"num_frames": 4, "stride": 8, "img_size": 32, "short_side": [32, 40]}

@@ -9,7 +9,7 @@ from stvideo.data.loading.datasets import build_dataset
 from stvideo.data.video.decode import UnreadableVideo
 from stvideo.data.video.decord import decord_problem
 from stvideo.data.video.torchcodec import torchcodec_problem
-from stvideo.settings.config import DataConfig
+from stvideo.settings.schema import DataConfig
 from tests.video_files import encode_video, frame_numbers, numbered_frames
 
 FRAMES, FPS = 120, 20

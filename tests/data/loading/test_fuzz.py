@@ -13,7 +13,7 @@ import pytest
 from stvideo.core.errors import StvideoError
 from stvideo.data.loading.datasets import build_dataset
 from stvideo.data.loading.loader import build_loader
-from stvideo.settings.config import DataConfig
+from stvideo.settings.schema import DataConfig
 from tests.video_files import encode_video, write_audio
 
 FILES, CLASSES, FRAMES = 500, 3, 24

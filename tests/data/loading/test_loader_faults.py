@@ -78,7 +78,7 @@ def test_evaluation_never_substitutes(spoiled, workers):
 
 DEADLY = """
 import os, sys
-from stvideo.settings.config import DataConfig
+from stvideo.settings.schema import DataConfig
 from stvideo.data.loading import datasets, loader
 from stvideo.core.errors import StvideoError
 
@@ -112,7 +112,7 @@ def test_a_dying_worker_names_the_file(root):
 
 HANGING = """
 import multiprocessing, os, sys, time
-from stvideo.settings.config import DataConfig
+from stvideo.settings.schema import DataConfig
 from stvideo.data.loading import datasets, loader
 from stvideo.core.errors import StvideoError
 

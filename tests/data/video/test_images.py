@@ -11,7 +11,7 @@ from stvideo.data.clips.transforms import normalize
 from stvideo.data.loading.datasets import build_dataset
 from stvideo.data.video.decode import open_video, read_frames
 from stvideo.data.video.packets import UnreadableVideo
-from stvideo.settings.config import DataConfig
+from stvideo.settings.schema import DataConfig
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
