@@ -78,8 +78,8 @@ def _apply(config: Any, overrides: Sequence[str], hint: str = "") -> Any:
             if OmegaConf.is_list(current) and not value.startswith("["):  # the brackets may be left out
                 text = f"{key}=[{value}]"
             layer = OmegaConf.from_dotlist([text])
-            if isinstance(current, str) and OmegaConf.select(layer, key) is not None:
-                OmegaConf.update(layer, key, value)  # as it was written, were it a number or a date
+            if isinstance(current, str) and isinstance(OmegaConf.select(layer, key), int | float):
+                OmegaConf.update(layer, key, value)  # text that looks like a number stays as it was written
         except (yaml.YAMLError, OmegaConfBaseException) as error:
             raise StvideoError(f"{COMMAND_LINE}: cannot read {text!r}: {' '.join(str(error).split())}") from None
         plain = _spelled_out(OmegaConf.to_container(layer))

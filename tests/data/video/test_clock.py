@@ -12,7 +12,7 @@ from stvideo.data.clips.preprocessing import Preprocessing
 from stvideo.data.clips.reading import ClipReading
 from stvideo.data.loading.datasets import build_dataset
 from stvideo.data.video.decode import UnreadableVideo, open_video, read_frames
-from stvideo.settings.config import DataConfig
+from stvideo.settings.schema import DataConfig
 from tests.video_files import encode_video, frame_numbers, numbered_frames
 
 FRAMES = 100
