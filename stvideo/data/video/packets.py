@@ -195,6 +195,7 @@ def index_packets(container: Any, stream: Any, path: str | Path) -> PacketIndex:
     leading: set[int] = set()
     timed, reordered, open_gop, late_start = True, False, False, False
     newest = newest_key = None
+    packets = 0
     context = stream.codec_context
     shown_frames = ShownFrames(context.name, context.extradata)
     with naming(path):
@@ -203,7 +204,7 @@ def index_packets(container: Any, stream: Any, path: str | Path) -> PacketIndex:
                 continue
             if packet.has_sidedata("encryption_info"):
                 raise UnreadableVideo(path, ENCRYPTED)
-            shown = shown_frames(packet)
+            packets, shown = packets + 1, shown_frames(packet)
             time = packet.pts
             if time is None:
                 timed = timed and not shown
@@ -237,7 +238,7 @@ def index_packets(container: Any, stream: Any, path: str | Path) -> PacketIndex:
     return PacketIndex(
         pts=times,
         key_pts=np.sort(np.asarray(key_pts, dtype=np.int64)),
-        fps=_frame_rate(stream, times),
+        fps=_frame_rate(stream, times, hidden=len(times) < packets and not late_start),
         pixel_size=shown_frames.picture_size or (context.width, context.height),
         codec=context.name,
         container=container.format.name,
@@ -280,12 +281,15 @@ def _shown_before(path: str | Path, time: int) -> set[int]:
     return times
 
 
-def _frame_rate(stream: Any, pts: np.ndarray) -> float:
-    """Frames per second: what the container says if plausible, else counted from the time stamps."""
+def _frame_rate(stream: Any, pts: np.ndarray, hidden: bool) -> float:
+    """Frames per second: what the container says if plausible, else counted from the time stamps.
+
+    It may have counted ``hidden`` frames as well.
+    """
     rate = float(stream.average_rate or stream.guessed_rate or 0)
     seconds = float((pts[-1] - pts[0]) * (stream.time_base or 0))
     counted = (len(pts) - 1) / seconds if seconds > 0 else 0.0
-    if not 0 < rate < 1000 and not 0.99 * rate < counted < 1.01 * rate:
+    if (hidden or not 0 < rate < 1000) and not 0.99 * rate < counted < 1.01 * rate:
         rate = counted  # headers without a rate show the ticks of their clock
     return rate if 0 < rate <= MAX_FPS else 30.0
 

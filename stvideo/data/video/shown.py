@@ -53,7 +53,7 @@ class ShownFrames:
 
 
 def _vp9(data: bytes) -> int:
-    """ISO-like header of VP9: marker (2 bits), profile (2 or 3), show_existing_frame, frame_type, show_frame."""
+    """Read the head of a VP9 picture: marker, profile (2 bits or 3), show_existing_frame, frame_type, show_frame."""
     if data[-1] >> 5 == 0b110:  # a superframe, whose last picture is shown
         return 1
     shift = 1 if data[0] >> 4 & 3 == 3 else 0

@@ -200,6 +200,8 @@ def test_hidden_vp9_frames_in_packets_of_their_own(tmp_path, suffix):
     with av.open(str(path)) as container:
         assert sum(packet.size > 0 for packet in container.demux(video=0)) > 75  # some are hidden
     check_against_sequential(path, 75)
+    with open_video(path) as video:
+        assert video.fps == pytest.approx(25, rel=0.01)
     assert verdict(path).status == "ok"
 
 
@@ -211,6 +213,8 @@ def test_hidden_av1_frames_in_packets_of_their_own(tmp_path, suffix):
     split = ("-c", "copy", "-bsf:v", "av1_frame_split", "-fflags", "-autobsf")
     path = ffmpeg(tmp_path / f"b{suffix}", "-i", str(source), *split)
     check_against_sequential(path, 60)
+    with open_video(path) as video:
+        assert video.fps == pytest.approx(25, rel=0.01)
     assert verdict(path).status == "ok"
 
 
