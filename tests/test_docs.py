@@ -92,6 +92,26 @@ def test_every_command_takes_them_in(folder, trained):
     assert (folder / f"{trained}.onnx").is_file()
 
 
+def test_a_study_takes_them_in(folder, data):
+    tiny = [text for text in TINY if not text.startswith("model.name")]
+    settings = dict(text.split("=", 1) for text in [*tiny, *data])
+    shared = {key: yaml.safe_load(value) for key, value in settings.items()}
+    base = {"plugins": ["my_methods", "my_models"], "model": {"name": "registers_tiny_patch16_224"}}
+    (folder / "base.yaml").write_text(yaml.safe_dump(base))
+    contestants = {
+        "dense": {},
+        "norm": {"from": "dense", "model.reduction.norm": {"layers": [1, 2], "keep_rate": 0.5}},
+        "pairs": {"from": "dense", "model.reduction.pairs": {"r": 2}},
+    }
+    study = {"base": "base.yaml", "seeds": [0], "contestants": contestants}
+    content = {**shared, "train.max_steps": 2, "evaluate.views": "1x1", "output": "study", "study": study}
+    (folder / "study.yaml").write_text(yaml.safe_dump(content))
+    assert "pairs" in command(folder, "study", "study.yaml")
+    rows = json.loads((folder / "study" / "study.json").read_text())["contestants"]
+    costs = {name: row["gmacs_per_view"] for name, row in rows.items()}
+    assert costs["norm"] < costs["dense"] > costs["pairs"]
+
+
 def test_a_checkpoint_names_its_plugins(folder, trained):
     with pytest.raises(stvideo.StvideoError, match=r"plugins=\[my_methods,my_models\]"):
         stvideo.load_model(folder / trained)
