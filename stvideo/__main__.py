@@ -39,7 +39,7 @@ Exit status: 0 done, 1 some of several inputs failed, 2 a mistake (told in one l
 
 
 def help_text() -> str:
-    """What ``stvideo --help`` prints."""
+    """Compose what ``stvideo --help`` prints."""
     width = max(map(len, VERBS))
     lines = [f"  {verb:<{width}}  {purpose}" for verb, purpose in VERBS.items()]
     usage = "usage: stvideo VERB [arguments] [key=value ...]"

@@ -45,7 +45,7 @@ OF_THE_MODEL = ("num_frames", "img_size")  # preprocessing that is decided by th
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command. Returns its exit status."""
+    """Run the command. Returns its exit status."""
     positional, given = cli.split_arguments(argv, __doc__ or "")
     overrides = take_plugins(given)
     if len(positional) != 2:
@@ -94,7 +94,7 @@ def read_request(overrides: Sequence[str]) -> Request:
 
 
 def read_classes(path: Path) -> list[str]:
-    """Class names, one a line; raises `StvideoError` if there are none."""
+    """Read class names, one a line; raises `StvideoError` if there are none."""
     names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     if not names:
         raise StvideoError(f"classes={path}: the file names no classes")

@@ -25,7 +25,7 @@ from stvideo.settings.config import load_config
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command. Returns its exit status."""
+    """Run the command. Returns its exit status."""
     positional, overrides = cli.split_arguments(argv, __doc__ or "")
     config = load_config(cli.one_config(positional, "train"), overrides)
     if config.data.workers:

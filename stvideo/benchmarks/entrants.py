@@ -106,7 +106,7 @@ def enter(
 def _make(
     form: str, model: Backbone, precision: str, device: torch.device, training: bool
 ) -> tuple[nn.Module, Callable[[Tensor], Any]]:
-    """The module that is counted, and what runs."""
+    """Return the module that is counted, and the callable that runs."""
     if form == "textbook":
         assert isinstance(model, TimeSformer)
         plain = Textbook(model).train(training)

@@ -20,7 +20,7 @@ def clock() -> float:
 
 
 def random_clip(shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """Draw the standard-normal clip (B, 3, T, H, W) that all models of that shape are timed on."""
+    """Draw a standard-normal clip (B, 3, T, H, W), the same for all models of that shape."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
 
 

@@ -45,7 +45,7 @@ class Timing:
         return statistics.median(self.rounds) if self.rounds else None
 
     def percentile(self, share: float) -> float | None:
-        """The time that ``share`` (0 to 1) of the single calls did not exceed; None where they were not timed."""
+        """Return the time that ``share`` (0 to 1) of the single calls did not exceed; None without single times."""
         return float(np.quantile(self.calls, share, method="inverted_cdf")) if self.calls else None
 
 

@@ -10,7 +10,7 @@ from stvideo.core.errors import StvideoError
 
 
 def exists(path: str | Path) -> bool:
-    """Whether there is such a file or folder. Any text may be asked about, where `Path.exists` raises on long ones."""
+    """Tell whether a file or folder exists, for any text, where `Path.exists` raises on long ones."""
     try:
         return Path(path).exists()
     except (OSError, ValueError):

@@ -32,7 +32,7 @@ class DropPath(nn.Module):
         self.scale = scale
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, ..., C) -> (B, ..., C)."""
+        """Drop and rescale the branch. (B, ..., C) -> (B, ..., C)."""
         if self.scale != 1.0:
             x = x * self.scale
         if self.rate == 0.0 or not self.training:
@@ -133,24 +133,24 @@ class Attention(nn.Module):
         return out if bias is None else out + bias[start:stop]
 
     def project_qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(R, L, C) -> query, key, value, each (R, h, L, d)."""
+        """Project to query, key and value. (R, L, C) -> each (R, h, L, d)."""
         return self.split_heads(self.project(x))
 
     def split_heads(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The projection (R, L, 3C) -> query, key, value, each (R, h, L, d); views of it but for a norm."""
+        """Split the projection (R, L, 3C) into query, key, value, each (R, h, L, d); views of it but for a norm."""
         rows, length, width = qkv.shape
         heads = qkv.view(rows, length, 3, self.num_heads, width // (3 * self.num_heads))
         q, k, v = heads.permute(2, 0, 3, 1, 4).unbind(0)
         return self.q_norm(q), self.k_norm(k), v
 
     def project_q(self, x: Tensor) -> Tensor:
-        """(R, L, C) -> query (R, h, L, d)."""
+        """Project to queries. (R, L, C) -> (R, h, L, d)."""
         rows, length, dim = x.shape
         q = self.project(x, 0, dim).view(rows, length, self.num_heads, dim // self.num_heads)
         return self.q_norm(q.transpose(1, 2))
 
     def project_kv(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(R, L, C) -> key, value, each (R, h, L, d)."""
+        """Project to keys and values. (R, L, C) -> each (R, h, L, d)."""
         rows, length, dim = x.shape
         kv = self.project(x, dim, 3 * dim).view(rows, length, 2, self.num_heads, dim // self.num_heads)
         k, v = kv.permute(2, 0, 3, 1, 4).unbind(0)
@@ -190,7 +190,7 @@ class CrossAttention(nn.Module):
         self.proj = nn.Linear(dim, dim) if project_out else nn.Identity()
 
     def heads(self, x: Tensor) -> Tensor:
-        """(R, L, C) -> (R, h, L, d)."""
+        """Split channels into heads. (R, L, C) -> (R, h, L, d)."""
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
     def forward(self, q: Tensor, kv: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -205,7 +205,7 @@ class CrossAttention(nn.Module):
 
 
 def class_attention_row(q_class: Tensor, k: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Attention of the class token to every token, averaged over heads (EViT, section 3.1).
+    """Compute the class token's attention to every token, averaged over heads (EViT, section 3.1).
 
     Args:
         q_class: (R, h, 1, d) query of the class token.

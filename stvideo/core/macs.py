@@ -30,7 +30,7 @@ class Macs:
 
 
 def to_meta(model: Model) -> Model:
-    """A copy of ``model`` without data, on the ``meta`` device; the weights are never duplicated."""
+    """Copy ``model`` without data to the ``meta`` device; the weights are never duplicated."""
     memo: dict[int, object] = {}
     for parameter in model.parameters():
         memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), requires_grad=False)

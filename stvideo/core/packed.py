@@ -31,25 +31,25 @@ class PackedLinear(nn.Linear):
 
     @classmethod
     def from_linear(cls, linear: nn.Linear) -> PackedLinear:
-        """The same layer, sharing its parameters."""
+        """Create the layer from an ordinary one, sharing its parameters."""
         packed = cls.__new__(cls)
         packed.__dict__.update(linear.__dict__)
         packed._copies = {}
         return packed
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., in) -> (..., out)."""
+        """Multiply by the weight. (..., in) -> (..., out)."""
         return self.rows(x, 0, self.out_features)
 
     def rows(self, x: Tensor, start: int, stop: int, activation: str = "none") -> Tensor:
-        """The output channels from ``start`` to ``stop``, through ``activation``: none or gelu."""
+        """Compute the output channels from ``start`` to ``stop``, through ``activation``: none or gelu."""
         if self._fits(x):
             return multiply(x, *self._copy(start, stop), activation)
         out = F.linear(x, self.weight[start:stop], None if self.bias is None else self.bias[start:stop])
         return F.gelu(out) if activation == "gelu" else out
 
     def _fits(self, x: Tensor) -> bool:
-        """Whether the rearranged weight can be used for ``x``."""
+        """Tell whether the rearranged weight can be used for ``x``."""
         if torch.compiler.is_compiling() or x.device.type != "cpu" or x.numel() == 0:
             return False
         if torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad):
@@ -83,7 +83,7 @@ def pack_linears(model: nn.Module) -> None:
 
 
 def linear_rows(linear: nn.Linear, x: Tensor, start: int, stop: int) -> Tensor:
-    """The output channels of ``linear`` from ``start`` to ``stop``. (..., in) -> (..., stop - start)."""
+    """Compute the output channels of ``linear`` from ``start`` to ``stop``. (..., in) -> (..., stop - start)."""
     if isinstance(linear, PackedLinear):
         return linear.rows(x, start, stop)
     return F.linear(x, linear.weight[start:stop], None if linear.bias is None else linear.bias[start:stop])
@@ -91,7 +91,7 @@ def linear_rows(linear: nn.Linear, x: Tensor, start: int, stop: int) -> Tensor:
 
 @lru_cache
 def can_pack(dtype: torch.dtype) -> bool:
-    """Whether this build of torch on this processor multiplies ``dtype`` by rearranged weights, and rightly."""
+    """Tell whether this build of torch multiplies ``dtype`` by rearranged weights here, and rightly."""
     if dtype not in (torch.float32, torch.bfloat16) or not torch.backends.mkldnn.is_available():
         return False
     generator = torch.Generator().manual_seed(0)
@@ -109,18 +109,18 @@ def can_pack(dtype: torch.dtype) -> bool:
 
 
 def rearrange(weight: Tensor) -> Tensor:
-    """``weight`` (out, in) in oneDNN's own order; its shape is the same, its numbers cannot be read in place."""
+    """Rearrange ``weight`` (out, in) to oneDNN's own order; the result is opaque but for its shape."""
     with torch.inference_mode(False), torch.no_grad():
         packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.clone())
         return packed
 
 
 def multiply(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str = "none") -> Tensor:
-    """(..., in) by a rearranged weight (out, in), through ``activation``: none or gelu -> (..., out)."""
+    """Multiply (..., in) by a rearranged weight (out, in), through ``activation``: none or gelu -> (..., out)."""
     product: Tensor = torch.ops.mkldnn._linear_pointwise.default(x, weight, bias, activation, [], "none")
     return product
 
 
 def is_product(function: Any) -> bool:
-    """Whether ``function`` is what `multiply` calls, for those who watch torch's calls."""
+    """Tell whether ``function`` is the operator that `multiply` calls, for counters of torch's calls."""
     return str(function) == "mkldnn._linear_pointwise.default"

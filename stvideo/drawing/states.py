@@ -125,7 +125,7 @@ def layer_states(
 
 
 def _classify(token: NDArray[np.int64], fused: NDArray[np.bool_], semantic: bool) -> NDArray[np.uint8]:
-    """Find the state of every patch. In a semantic layer every token stands for a region, were it of a single patch."""
+    """Find the state of every patch. In a semantic layer every token is shared, even by a single patch."""
     alive = token >= 0
     _, inverse, counts = np.unique(token, return_inverse=True, return_counts=True)
     inverse = inverse.reshape(token.shape)

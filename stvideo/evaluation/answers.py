@@ -38,7 +38,7 @@ class Answers:
     classes: list[str]
 
     def hits(self, k: int = 1) -> NDArray[np.bool_]:
-        """(V,) whether the true class is among the ``k`` best, by video in the order of their names."""
+        """Tell for each video (V,), sorted by name, whether the true class is among the ``k`` best."""
         return np.array([self.truth[video] in self.ranked[video][:k] for video in sorted(self.truth)])
 
 

@@ -25,11 +25,11 @@ class Predictions:
     scores: NDArray[np.float32]
 
     def top_k(self, k: int) -> NDArray[np.int64]:
-        """(V, min(k, K)) class ids, the best first; equal scores in the order of the class ids."""
+        """Rank the best classes, (V, min(k, K)) ids, best first; equal scores in the order of the class ids."""
         return np.argsort(-self.scores, axis=1, kind="stable")[:, :k]
 
     def hits(self, k: int = 1) -> NDArray[np.bool_]:
-        """(V,) whether the true class is among the ``k`` best."""
+        """Tell for each video (V,) whether the true class is among the ``k`` best."""
         hits: NDArray[np.bool_] = (self.top_k(k) == self.truth[:, None]).any(axis=1)
         return hits
 

@@ -35,7 +35,7 @@ class PairedDifference:
     videos: int
 
     def in_words(self) -> str:
-        """``"+1.31 points, 95 % interval [+0.62, +2.01]"``."""
+        """Format ``"+1.31 points, 95 % interval [+0.62, +2.01]"``."""
         return f"{self.difference:+.2f} points, 95 % interval [{self.low:+.2f}, {self.high:+.2f}]"
 
 

@@ -79,7 +79,7 @@ def one_line(metrics: dict[str, Any]) -> str:
 
 
 def videos_in_words(metrics: dict[str, Any]) -> str:
-    """``"19404 of 19881 videos of the official split (477 missing; 76.31 % if those count as wrong)"``."""
+    """Format ``"19404 of 19881 videos of the official split (477 missing; 76.31 % if those count as wrong)"``."""
     evaluated, official = metrics["evaluated"], metrics["official"]
     of_all = max(official or 0, metrics["expected"])
     text = f"{evaluated} of {of_all} videos" + (" of the official split" if of_all == official else "")

@@ -154,7 +154,7 @@ class VideoSet:
         )
 
     def _merge(self, shares: list[Rows], unreadable: dict[int, str]) -> list[Predictions]:
-        """The predictions of every model, from the rows of all processes; empty where there are no ``shares``."""
+        """Merge the predictions of every model from the rows of all processes; empty where there are no ``shares``."""
         if not shares:
             return []
         videos = self.dataset.expected

@@ -31,7 +31,7 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv3d(3, dim, size, size) if over_time else nn.Conv2d(3, dim, size[1:], size[1:])
 
     def project(self, clip: Tensor) -> Tensor:
-        """(B, 3, T, H, W) -> (B, T/t, H/p, W/p, C)."""
+        """Embed a clip. (B, 3, T, H, W) -> (B, T/t, H/p, W/p, C)."""
         return self.proj(clip).movedim(1, -1) if self.size[0] > 1 else per_frame(self.proj, clip)
 
     def forward(self, clip: Tensor) -> Tensor:

@@ -32,11 +32,11 @@ class ConvPatchEmbed(nn.Module):
         self.proj = nn.Conv2d(width, dim, patch_size // 2, stride=patch_size // 2)
 
     def forward(self, clip: Tensor) -> Tensor:
-        """(B, 3, T, H, W) -> (B, T, H/p * W/p, C)."""
+        """Embed a clip. (B, 3, T, H, W) -> (B, T, H/p * W/p, C)."""
         return per_frame(self.project, clip).flatten(2, 3)
 
     def project(self, frames: Tensor) -> Tensor:
-        """(R, 3, H, W) pixels -> (R, C, H/p, W/p)."""
+        """Embed frames. (R, 3, H, W) pixels -> (R, C, H/p, W/p)."""
         frames = frames.contiguous(memory_format=torch.channels_last)  # in which these convolutions are faster
         x = self.relu(self.bn1(self.conv1(frames)))
         x = self.relu(self.bn2(self.conv2(x)))

@@ -84,7 +84,7 @@ def hmdb_splits(folder: Path) -> Iterator[tuple[str, Annotation]]:
 
 
 def _by_name(line: int, label: str, file: str) -> Annotation:
-    """A video that lies under its name, best in the folder of its class."""
+    """Find a video by its name, best in the folder of its class."""
     stem = file.rsplit(".", 1)[0]
     return Annotation(line, label, f"{label}/{stem}", (stem,), (label,))
 

@@ -110,7 +110,7 @@ def shortened(decoded: int, listed: int, problem: str | None) -> str:
 
 
 def file_state(path: Path) -> tuple[int, int]:
-    """(bytes, time of the last change in nanoseconds), by which a file is known to be the same; zeros if missing."""
+    """Return (bytes, time of the last change in nanoseconds) of a file, by which it is recognised; zeros if missing."""
     try:
         state = path.stat()
     except OSError:
@@ -242,7 +242,7 @@ def _first_difference(path: Path, decoder: str, clips: list[list[int]], decoded:
 
 
 def _check_decord(path: Path, clips: list[list[int]], decoded: _Decoded) -> tuple[str, str]:
-    """(verdict, reason): whether decord's random access returns the frames that decoding in order gave.
+    """Compare decord's random access with decoding in order. Returns (verdict, reason).
 
     A fresh reader for every clip, as the loader has. decord converts colours with another version of FFmpeg, so frames
     need not be equal to the bit; the first frame, on which it cannot err, tells how close equal frames are.
@@ -281,7 +281,7 @@ def _plain(reason: str) -> str:
 
 
 def _thinned(frame: np.ndarray) -> np.ndarray:
-    """Every so many-th pixel of every so many-th row."""
+    """Sample pixels on a coarse grid."""
     step = max(1, round((frame.shape[0] * frame.shape[1] / _COMPARED_PIXELS) ** 0.5))
     return np.ascontiguousarray(frame[::step, ::step])
 

@@ -132,7 +132,7 @@ def write_annotations(listing: Listing, output: Path, names: Mapping[str, str]) 
 
 
 def _place(source: Path, root: Path) -> Path:
-    """Where an annotation file goes in another root: to the same place, or to the top if it lies outside ``root``."""
+    """Locate an annotation file in another root: in the same place, or at the top if it is outside ``root``."""
     try:
         return source.resolve().relative_to(root.resolve())
     except ValueError:

@@ -208,7 +208,7 @@ class _Texture:
         self.kind = int(generator.integers(3))
 
     def __call__(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-        """Colours in [0, 1] at the object's own coordinates (1 is its radius); a last axis of 3 is added."""
+        """Sample colours in [0, 1] at the object's own coordinates (1 is its radius); a last axis of 3 is added."""
         wave = np.sin(self.frequency * (u + self.bend * v * v) + self.phase)
         if self.kind == 1:
             wave = wave * np.sin(self.frequency * v)
@@ -220,7 +220,7 @@ class _Texture:
 
 
 def _clutter(size: int, generator: np.random.Generator) -> np.ndarray:
-    """A still background (size, size, 3) in [0, 1]: soft clouds of colour under hard-edged discs and bars."""
+    """Draw a still background (size, size, 3) in [0, 1]: soft clouds of colour under hard-edged discs and bars."""
     grid = (np.arange(size) + 0.5) / size
     x, y = grid[None, :], grid[:, None]
     picture = np.zeros((size, size, 3))

@@ -63,7 +63,7 @@ def resize(
     keep_apart(root, output)
 
     def is_done(row: ResizedRow) -> bool:
-        """Whether the same file was encoded in the same way under that name, or failed and need not be tried again."""
+        """Tell whether this file was encoded in the same way before, or failed and need not be tried again."""
         same = (row.bytes_before, row.modified) == file_state(root / row.path) and row.recipe == str(recipe)
         if row.status == "failed":
             return same and not retry
@@ -73,7 +73,7 @@ def resize(
     with Table(output / FILE_NAME, ResizedRow) as table:
 
         def is_ours(path: str) -> bool:
-            """Whether the file of its name, if there is one, was made from it earlier."""
+            """Tell whether an existing file of its name was made from it earlier."""
             row = table.rows.get(path)
             return row is not None and row.target == targets[path] and row.bytes > 0
 
@@ -142,7 +142,7 @@ def report(rows: Sequence[ResizedRow], output: Path) -> str:
 
 
 def keep_apart(root: Path, output: Path) -> None:
-    """Refuse an output that lies where the originals are, or around them; raises `StvideoError`."""
+    """Refuse an output inside the originals' folder, or around it; raises `StvideoError`."""
     first, second = root.resolve(), output.resolve()
     if first == second or first in second.parents or second in first.parents:
         raise StvideoError(

@@ -53,6 +53,6 @@ def read_answers(path: Path) -> dict[str, str]:
 
 
 def _find(folder: Path, *names: str) -> Path | None:
-    """The file of one of these names, or of one of their long forms; None if there is none."""
+    """Find the file of one of these names, or of one of their long forms; None if there is none."""
     candidates = (folder / f"{prefix}{name}" for name in names for prefix in ("", _LONG_NAME))
     return next((path for path in candidates if path.is_file()), None)

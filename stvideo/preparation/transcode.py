@@ -79,7 +79,7 @@ def encoder_problem() -> str | None:
 
 
 def target_size(width: int, height: int, short_side: int) -> tuple[int, int]:
-    """(width, height) with the shorter side at ``short_side``, never larger than before, both even."""
+    """Choose (width, height) with the shorter side at ``short_side``, never larger than before, both even."""
     scale = min(1.0, short_side / min(width, height))
     sides = [max(2, min(2 * round(side * scale / 2), side // 2 * 2)) for side in (width, height)]
     return sides[0], sides[1]
@@ -157,14 +157,14 @@ def _encode(
 
 
 def _durations(ticks: np.ndarray, per_frame: float) -> np.ndarray:
-    """How long each frame is shown. The last one as long as makes the average rate that of the source, if it can."""
+    """Compute how long each frame is shown; the last one so that the average rate is the source's, where possible."""
     usual = max(1, round(per_frame))
     last = round(len(ticks) * per_frame) - int(ticks[-1])
     return np.append(np.diff(ticks), last if 0 < last <= 4 * usual else usual)
 
 
 def _add_stream(container: Any, rate: Fraction, time_base: Fraction, size: tuple[int, int], recipe: Recipe) -> Any:
-    """An H.264 stream without B-frames, with closed groups of pictures of one length.
+    """Open an H.264 stream without B-frames, with closed groups of pictures of one length.
 
     Without B-frames frames are stored in the order in which they are shown, which every decoder handles right, and to
     show one frame only those from its key frame on are decoded. ``fastdecode`` leaves out what costs the decoder most
@@ -217,7 +217,7 @@ def _scaled_and_turned(display: Display, original: Any, turns: int, size: tuple[
 
 
 def _check_written(target: Path, frames: int) -> None:
-    """Raises `UnreadableVideo` unless the file just written holds so many frames, in order, in closed groups."""
+    """Check that the file just written holds so many frames, in order and in closed groups; else raises."""
     with indexed(target) as (_, _, index):
         pass
     if index.num_frames != frames or not index.timed or index.reordered or index.late_start:

@@ -57,7 +57,7 @@ def reduction_options(model: nn.Module) -> dict[str, dict[str, Any]]:
 
 
 def has_losses(model: nn.Module) -> bool:
-    """Whether training ``model`` needs its tokens (``return_tokens=True``) for losses of its reductions."""
+    """Tell whether training ``model`` needs its tokens (``return_tokens=True``) for losses of its reductions."""
     return any("losses" in reduction.hooks for reduction in reductions_of(model).values())
 
 

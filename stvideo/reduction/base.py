@@ -173,7 +173,7 @@ class Reduction(nn.Module):
         """Follow a schedule, given the epochs trained so far (fractional); called before every optimiser step."""
 
     def draw_budget(self, generator: torch.Generator) -> None:
-        """Any-budget training: draw from ``budget_range`` what the coming step keeps; called before every step."""
+        """Draw the budget of the coming step from ``budget_range`` (any-budget training); called before every step."""
         drawn = {}
         for option, (low, high) in self.budget_range.items():
             share = torch.rand((), generator=generator, dtype=torch.float64).item()
@@ -195,7 +195,7 @@ class Reduction(nn.Module):
         return {}
 
     def _plain_attributes(self) -> Attributes:
-        """Everything but weights, buffers and sub-modules, of this method and of the methods inside it."""
+        """Collect everything but weights, buffers and sub-modules, of this method and of the methods inside it."""
         return [
             {key: value for key, value in vars(part).items() if key not in _BOOKKEEPING}
             for part in self.modules()
@@ -236,7 +236,7 @@ _REGISTRY: dict[str, type[Reduction]] = {}
 
 
 def register_reduction(name: str) -> Callable[[type[Reduction]], type[Reduction]]:
-    """Class decorator: make a `Reduction` known under ``name``.
+    """Register a `Reduction` class under ``name`` (a decorator).
 
     Raises:
         StvideoError: another method has this name.

@@ -166,7 +166,7 @@ class SemanticTokens(Reduction):
         return {"tokens_per_slot": float(math.prod(self.grid[1:]))} if len(self.grids) > 1 else {}
 
     def semantic_grid(self, frames: int) -> tuple[int, int, int]:
-        """(t, h, w) for a clip of ``frames`` frames; raises `StvideoError` if it has fewer than t."""
+        """Return (t, h, w) for a clip of ``frames`` frames; raises `StvideoError` if it has fewer than t."""
         slots, rows, columns = self.grid
         if slots is not None and slots > frames:
             raise StvideoError(f"{self.name}: {slots} time slots for a clip of {frames} frames")
@@ -223,7 +223,7 @@ class SemanticTokens(Reduction):
         return state.replace(trace=tokens.trace)
 
     def _prefix_per_slot(self, tokens: Tokens, slots: int) -> Tensor:
-        """Class tokens of per-frame groups, averaged over each slot's frames; shared ones stay as they are."""
+        """Average the class tokens of per-frame groups over each slot's frames; shared ones stay as they are."""
         prefix = tokens.prefix
         if prefix.shape[1] in (1, slots):
             return prefix
@@ -315,7 +315,7 @@ class SemanticTokens(Reduction):
 
 
 def square_grid(name: str, count: int) -> tuple[None, int, int]:
-    """(None, n, n) for ``count`` = n * n tokens per frame; raises `StvideoError` if it is not a square."""
+    """Return (None, n, n) for ``count`` = n * n tokens per frame; raises `StvideoError` if it is not a square."""
     side = math.isqrt(count) if isinstance(count, int) and count > 0 else 0
     if side * side != count or side == 0:
         near = sorted({max(side, 1) ** 2, (side + 1) ** 2})
@@ -324,7 +324,7 @@ def square_grid(name: str, count: int) -> tuple[None, int, int]:
 
 
 def check_grid(name: str, grid: Sequence[int | None], host: Host) -> tuple[int | None, int, int]:
-    """``grid`` as (t or None, h, w) that fits the model; raises `StvideoError` otherwise."""
+    """Check that ``grid`` is (t or None, h, w) and fits the model; raises `StvideoError` otherwise."""
     values: tuple[Any, ...] = tuple(grid) if isinstance(grid, Sequence) and not isinstance(grid, str) else ()
     numbers = values[1:] if values and values[0] is None else values
     if len(values) != 3 or not all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in numbers):
@@ -339,7 +339,7 @@ def check_grid(name: str, grid: Sequence[int | None], host: Host) -> tuple[int |
 
 
 def check_grids(name: str, grids: Any, host: Host) -> list[tuple[int | None, int, int]]:
-    """``grids`` checked one by one, the one of most tokens last; an empty list for None."""
+    """Check ``grids`` one by one and put the one of most tokens last; an empty list for None."""
     if grids is None:
         return []
     if not isinstance(grids, (list, tuple)) or not grids:

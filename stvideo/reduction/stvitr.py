@@ -138,7 +138,7 @@ class SemanticRecovery(Reduction):
         slot = torch.arange(groups, device=tokens.patches.device) * slots // groups
 
         def per_group(x: Tensor) -> Tensor:
-            """(B, 1 or t, ...) -> (B, F, ...): every group's own slot."""
+            """Repeat each slot for its groups. (B, 1 or t, ...) -> (B, F, ...)."""
             return x.expand(batch, groups, *x.shape[2:]) if x.shape[1] == 1 else x.index_select(1, slot)
 
         prefix = per_group(semantic.prefix)

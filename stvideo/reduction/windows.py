@@ -17,21 +17,21 @@ def adaptive_bins(length: int, count: int) -> list[tuple[int, int]]:
 
 
 def bin_membership(length: int, count: int, device: torch.device) -> Tensor:
-    """(count, length) bool: whether a cell lies in a bin of `adaptive_bins`."""
+    """Mark the cells of each bin of `adaptive_bins`, (count, length) bool."""
     cell = torch.arange(length, device=device)
     rows = [(cell >= start) & (cell < stop) for start, stop in adaptive_bins(length, count)]
     return torch.stack(rows)
 
 
 def space_membership(grid: tuple[int, int], bins: tuple[int, int], device: torch.device) -> Tensor:
-    """(h*w, H*W) bool: whether a cell of the (H, W) ``grid`` lies in a window of the (h, w) ``bins``."""
+    """Mark the cells of the (H, W) ``grid`` in each window of the (h, w) ``bins``, (h*w, H*W) bool."""
     rows = bin_membership(grid[0], bins[0], device)
     columns = bin_membership(grid[1], bins[1], device)
     return (rows[:, None, :, None] & columns[None, :, None, :]).flatten(2).flatten(0, 1)
 
 
 def slot_frames(frames: int, slots: int, device: torch.device) -> tuple[Tensor, Tensor | None]:
-    """The frames of each time slot.
+    """List the frames of each time slot.
 
     Returns:
         frame numbers (t, L) int64, padded by repeating the last one where slots differ in length, and

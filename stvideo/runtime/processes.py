@@ -24,7 +24,7 @@ def start_accelerator(
     trackers: list[str] | None = None,
     timeout_minutes: float = 30.0,
 ) -> Accelerator:
-    """An `Accelerator` for however many processes the launcher started.
+    """Create an `Accelerator` for all processes that the launcher started.
 
     Without an accelerator device the processes talk over gloo: ``torchrun --nproc_per_node 2`` and
     ``accelerate launch --multi_gpu --num_processes 2`` both work on a CPU machine.
@@ -57,5 +57,5 @@ def refuse_together(message: str) -> NoReturn:
 
 
 def has_device() -> bool:
-    """Whether torch sees an accelerator device."""
+    """Tell whether torch sees an accelerator device."""
     return any(bool(getattr(torch, name, None)) and getattr(torch, name).is_available() for name in ACCELERATORS)

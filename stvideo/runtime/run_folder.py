@@ -48,7 +48,7 @@ class RunFolder:
         prepare_output(self.checkpoints)
 
     def describe(self, config: Config, world_size: int) -> None:
-        """Write the resolved configuration and what the run stands on."""
+        """Write the resolved configuration, the versions and the machine."""
         write_atomically(self.path / "config.yaml", to_yaml(config))
         write_atomically(self.path / "environment.json", json.dumps(environment(world_size), indent=2) + "\n")
 
@@ -83,7 +83,7 @@ class RunFolder:
         temporary.replace(self.path / name)
 
     def target(self, name: str) -> Path | None:
-        """The checkpoint folder that ``RUN/name`` points to."""
+        """Resolve the checkpoint folder that ``RUN/name`` points to."""
         link = self.path / name
         return link.resolve() if link.is_symlink() and link.exists() else None
 
@@ -120,7 +120,7 @@ def environment(world_size: int) -> dict[str, Any]:
 
 
 def _git_commit() -> str | None:
-    """The commit of the source tree that this package runs from, if it is one."""
+    """Return the commit of the source tree that this package runs from, if it is one."""
     try:
         done = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10

@@ -68,7 +68,7 @@ def shard_copy(model: nn.Module, accelerator: Accelerator) -> None:
 
 
 def local(tensor: Tensor) -> Tensor:
-    """This process's share of a tensor; without FSDP all of it."""
+    """Return this process's shard of a tensor; without FSDP all of it."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
@@ -87,7 +87,7 @@ def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
 
 
 def whole(value: Any) -> Any:
-    """A state dict with every shard gathered, on the CPU, by all processes together; the rest of it as it is."""
+    """Gather DTensors in a state dict to full CPU tensors; other values stay. Collective."""
     if isinstance(value, DTensor):
         return value.full_tensor().cpu()
     if isinstance(value, dict):
@@ -96,13 +96,13 @@ def whole(value: Any) -> Any:
 
 
 def shard_state(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """``state``, whole, as the shards that ``model`` holds."""
+    """Shard a full ``state`` as ``model`` is sharded."""
     current = model.state_dict()
     return {name: _shard(tensor, current.get(name)) for name, tensor in state.items()}
 
 
 def shard_optimizer(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """A whole optimiser state as the shards of the parameters that ``optimizer`` holds."""
+    """Shard a full optimiser state as the parameters of ``optimizer`` are sharded."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     shards: dict[int, Any] = {}
     for number, values in state["state"].items():
@@ -131,13 +131,13 @@ def gathered(model: nn.Module, accelerator: Accelerator) -> Iterator[None]:
 
 
 def _plugin_of_launcher() -> Any:
-    """What `accelerate launch --use_fsdp` asked for; Accelerate itself forgets it on a CPU."""
+    """Return the plugin that `accelerate launch --use_fsdp` asked for; Accelerate drops it on a CPU."""
     asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
     return FullyShardedDataParallelPlugin() if asked else None
 
 
 def _options(accelerator: Accelerator) -> dict[str, Any]:
-    """What Accelerate gives `fully_shard`, so that all parts are sharded alike."""
+    """Return the arguments that Accelerate passes to `fully_shard`, so that all parts are sharded alike."""
     plugin = accelerator.state.fsdp_plugin
     return {
         "reshard_after_forward": plugin.reshard_after_forward,
@@ -147,7 +147,7 @@ def _options(accelerator: Accelerator) -> dict[str, Any]:
 
 
 def _units(model: nn.Module, processes: int) -> list[nn.Module]:
-    """The blocks that run as modules, from the lists named ``blocks``."""
+    """List the blocks that run as modules, from the lists named ``blocks``."""
     opened: set[int] = set()
     for reduction in reductions_of(model).values():
         if "replace" in reduction.hooks:

@@ -117,7 +117,7 @@ def write_checkpoint(
 
 
 def check_checkpoint(folder: Path) -> str | None:
-    """What is wrong with a checkpoint folder, or None: every file must be there and have its checksum."""
+    """Check that every file of a checkpoint folder is there with its checksum; returns the fault, or None."""
     try:
         expected = json.loads((folder / CHECKSUMS).read_text())
     except FileNotFoundError:
@@ -136,7 +136,7 @@ def check_checkpoint(folder: Path) -> str | None:
 
 
 def find_checkpoint(resume: str, run: RunFolder) -> Path | None:
-    """The checkpoint to continue from. First process only.
+    """Find the checkpoint to continue from. First process only.
 
     A damaged one is reported and the one before it is used.
 
@@ -259,7 +259,7 @@ def _sha256(path: Path) -> str:
 
 
 def _previous(final: Path) -> Path:
-    """Where the earlier checkpoint of the same step waits until the new one is in its place."""
+    """Name the folder that keeps the earlier checkpoint of the same step until the new one replaces it."""
     return final.with_name(f".old-{final.name}")
 
 
@@ -272,7 +272,7 @@ def _finish_renaming(folder: Path) -> None:
 
 
 def _flush_to_disk(paths: Iterable[Path]) -> None:
-    """A rename may reach the disk before the data it names; not after this."""
+    """Flush files to disk, so that no rename reaches it before the data it names."""
     for path in paths:
         descriptor = os.open(path, os.O_RDONLY)
         try:

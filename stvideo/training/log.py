@@ -62,13 +62,13 @@ class TrainingLog:
                 self.bar = tqdm(total=total_steps, initial=step, unit="step", dynamic_ncols=True)
 
     def say(self, message: str) -> None:
-        """One line for the person watching."""
+        """Format one line for people."""
         if self.active:
             message = printable(message)
             tqdm.write(message) if self.bar is not None else print(message, flush=True)
 
     def advance(self, step: int) -> None:
-        """One optimiser step is done."""
+        """Advance the progress bar by one optimiser step."""
         if self.bar is not None:
             self.bar.update(step - self.bar.n)
 

@@ -43,7 +43,7 @@ class MicroBatches:
         return min(self.progress.micro_batch or self.batch_size, self.batch_size)
 
     def must_repeat(self, ran_out: bool) -> bool:
-        """Whether some process ran out of memory; then all of them go on with pieces half as large.
+        """Tell whether some process ran out of memory; then all go on with pieces half as large. Collective.
 
         Raises:
             StvideoError: a piece is a single clip already.

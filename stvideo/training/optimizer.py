@@ -19,7 +19,7 @@ FUSED_DEVICES = ("cpu", "cuda", "mps", "xpu")  # that torch has fused update ker
 def build_optimizer(
     model: nn.Module, config: TrainConfig, lr: float, device: torch.device | None = None, sharded: bool = False
 ) -> torch.optim.Optimizer:
-    """AdamW or SGD over the trainable parameters of ``model``.
+    """Create AdamW or SGD over the trainable parameters of ``model``.
 
     Args:
         lr: the peak learning rate.
@@ -98,5 +98,5 @@ def set_learning_rate(param_groups: Iterable[dict[str, Any]], lr: float) -> None
 
 
 def peak_learning_rate(config: TrainConfig, global_batch: int) -> float:
-    """``train.lr``, scaled linearly to ``global_batch`` clips where ``train.lr_batch_size`` asks for it."""
+    """Scale ``train.lr`` linearly to ``global_batch`` clips where ``train.lr_batch_size`` is set."""
     return config.lr * (global_batch / config.lr_batch_size if config.lr_batch_size else 1.0)

@@ -11,7 +11,7 @@ from stvideo.settings.schema import TrainConfig
 
 
 def learning_rate(config: TrainConfig, peak: float, step: int, steps_per_epoch: int) -> float:
-    """The learning rate of optimiser step ``step`` (from 0).
+    """Compute the learning rate of optimiser step ``step`` (from 0).
 
     Linear warm-up over ``warmup_epochs``, then until the end of ``epochs``: "cosine" from ``peak`` to ``min_lr``
     (scaled as ``peak`` where there is an ``lr_batch_size``), "step" (times ``step_gamma`` at each of ``step_epochs``),

@@ -116,12 +116,12 @@ def check_target(target: Path, overwrite: bool) -> None:
 
 
 def card_path(target: Path) -> Path:
-    """Where the model card of ``target`` goes; one folder may hold a model in both formats."""
+    """Name the model card of ``target``; one folder may hold a model in both formats."""
     return target.with_suffix(".md" if target.suffix == SUFFIX else ONNX_SUFFIX + ".md")
 
 
 def _load(source: str | Path, target: Path, request: Request) -> tuple[Backbone, LoadReport, dict[str, Any]]:
-    """The model in ``source``, what became of the weights, and where they are from."""
+    """Load the model in ``source``; returns it with the load report and the origin of the weights."""
     checkpoint = read_checkpoint(source, hashed=True)
     file = Path(checkpoint.path)
     if file.resolve() == target.resolve():
@@ -146,7 +146,7 @@ def _load(source: str | Path, target: Path, request: Request) -> tuple[Backbone,
 
 
 def _random_weights(name: str, request: Request) -> tuple[Backbone, LoadReport, dict[str, Any]]:
-    """The model called ``name``, for measuring speed; as `_load`."""
+    """Create the model called ``name`` with random weights, for measuring speed; returns as `_load`."""
     if name not in list_models():
         raise StvideoError(f"{name}: no such checkpoint, and no model's name{nearest(name, list_models())}")
     if request.model is not None:

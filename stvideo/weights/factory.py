@@ -113,7 +113,7 @@ def rebuild(checkpoint: Checkpoint, **overrides: Any) -> tuple[Backbone, LoadRep
 
 
 def default_classes(count: int) -> list[str]:
-    """Names for classes that nobody has named."""
+    """Make up names for classes that nobody has named."""
     return [f"class {number}" for number in range(count)]
 
 
@@ -139,7 +139,7 @@ def saved_preprocessing(path: str, model: Backbone, overrides: Mapping[str, Any]
 
 
 def _reductions_of(entry: ModelEntry, reduction: Any, arguments: dict[str, Any]) -> dict[str, Any]:
-    """The reductions to put in, taking a variant's own keywords out of ``arguments``."""
+    """Collect the reductions to put in, taking a variant's own keywords out of ``arguments``."""
     if isinstance(reduction, str):
         reduction = {reduction: {}}
     if reduction is not None and not isinstance(reduction, Mapping):

@@ -49,7 +49,7 @@ class LoadReport:
         return any(name.startswith("head.") for name in self.missing)
 
     def summary(self) -> str:
-        """One line for people."""
+        """Format one line for people."""
         parts = [f"{len(self.matched)} weights loaded"]
         for what in ("resized", "copied", "missing", "unexpected"):
             names = getattr(self, what)

@@ -177,7 +177,7 @@ def _read_description(file: Path, text: str) -> dict[str, Any]:
 
 
 def _expected_checksum(file: Path) -> str | None:
-    """The SHA-256 that a checkpoint folder lists for its weights; None for a file anywhere else."""
+    """Read the SHA-256 that a checkpoint folder lists for its weights; None for a file anywhere else."""
     listed = file.resolve().with_name(CHECKSUMS)
     if file.name != WEIGHTS_NAME or not listed.exists():
         return None
@@ -192,7 +192,7 @@ def _damaged(file: Path, problem: str) -> StvideoError:
 
 
 def _find_weights(file: Path, content: Any) -> dict[str, Tensor]:
-    """The state dict inside a loaded file, wherever upstream put it."""
+    """Find the state dict inside a loaded file, wherever upstream put it."""
     for _ in range(3):
         if not isinstance(content, dict):
             break

@@ -97,7 +97,7 @@ def restore(config_path: str | None, overrides: list[str], needs_data: bool = Tr
 
 
 def run_folder_of(checkpoint: Path) -> Path | None:
-    """The run folder that ``checkpoint`` (the run, one of its checkpoints, or a file inside) belongs to."""
+    """Find the run folder that ``checkpoint`` (the run, one of its checkpoints, or a file inside) belongs to."""
     path = checkpoint.resolve()
     for folder in (checkpoint, path, *path.parents[:3]):
         if (folder / "log.jsonl").exists() and (folder / "checkpoints").is_dir():
@@ -106,7 +106,7 @@ def run_folder_of(checkpoint: Path) -> Path | None:
 
 
 def _changed_reduction(checkpoint: Checkpoint, overrides: list[str]) -> dict[str, Any] | None:
-    """The checkpoint's reduction with ``model.reduction...=`` of the command line over it."""
+    """Merge ``model.reduction...=`` of the command line over the checkpoint's reduction."""
     for text in overrides:
         key = text.split("=", 1)[0]
         if key.split(".")[1] != "reduction":

@@ -44,5 +44,5 @@ def save_model(
 
 
 def model_description(model: Backbone) -> dict[str, Any]:
-    """Name, arguments and reductions, from which `load_model` rebuilds ``model``."""
+    """Describe ``model`` by name, arguments and reductions, from which `load_model` rebuilds it."""
     return {**model.spec, "reduction": reduction_options(model)}

@@ -44,7 +44,7 @@ class _WhenTimmIsImported(importlib.abc.MetaPathFinder):
 
 
 def _register(timm_models: Any) -> None:
-    """Names that timm has already stay timm's."""
+    """Register our names with timm; names that timm has already stay timm's."""
     from stvideo.models.registry import list_models
 
     for name in list_models():

@@ -57,7 +57,7 @@ def describe_upstream(checkpoint: Checkpoint) -> dict[str, Any]:
 def published_preprocessing(
     name: str, num_classes: int, num_frames: int = 1, img_size: int | tuple[int, int] = 224, **others: Any
 ) -> Preprocessing:
-    """How the released weights of a family saw their input: TimeSformer, Video Swin, image models on ImageNet.
+    """Return the published preprocessing of a family: TimeSformer, Video Swin, image models on ImageNet.
 
     Args:
         name: of the model.
@@ -78,7 +78,7 @@ def published_preprocessing(
 
 
 def _fits(entry: ModelEntry, arguments: dict[str, Any], state: dict[str, Tensor]) -> bool:
-    """Whether the entry's weights have just these names and shapes; counters of batches are left aside."""
+    """Tell whether the entry's weights have just these names and shapes; counters of batches are left aside."""
     try:
         with torch.device("meta"):
             model = entry.constructor(**{**entry.arguments, **arguments})

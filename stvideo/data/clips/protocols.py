@@ -77,7 +77,7 @@ class Protocol:
             )
 
     def split_for(self, num_classes: int) -> Split | None:
-        """The official split, if the data have its classes."""
+        """Return the official split, if the data have its classes."""
         return self.split if self.split is not None and self.split.classes == num_classes else None
 
 
@@ -125,7 +125,7 @@ def find_protocol(text: str, key: str = "views") -> Protocol:
 
 
 def protocol_table() -> str:
-    """The named protocols as lines of text, for ``--help`` and the README."""
+    """List the named protocols as lines of text, for ``--help`` and the README."""
     rows = [
         (p.name, p.views, f"{p.sampling or 'own'} sampling", p.split.name if p.split else "", p.source)
         for p in PROTOCOLS.values()

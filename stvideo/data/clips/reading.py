@@ -35,7 +35,7 @@ class ClipReading:
 
     @classmethod
     def from_config(cls, config: DataConfig) -> ClipReading:
-        """The settings of ``config``, checked; raises `StvideoError` naming the key."""
+        """Take and check the settings of ``config``; raises `StvideoError` naming the key."""
         preprocessing = Preprocessing.from_config(config)
         if not 0 < config.timeout < float("inf"):
             raise StvideoError(f"data.timeout={config.timeout}: expected a number above 0")
@@ -84,7 +84,7 @@ class ClipReading:
         return self._ordered(video.read(indices.tolist(), size))
 
     def test_frames(self, video: Readable, indices: np.ndarray) -> torch.Tensor:
-        """Frames for test crops. Images are scaled at once and exactly, as the papers' image preprocessing does."""
+        """Read frames for test crops. Images are scaled exactly and in one step, as the papers do."""
         if isinstance(video, StillImage):
             return self._ordered(video.read(indices.tolist(), self.preprocessing.test_size))
         return self.frames(video, indices, self.preprocessing.test_size)

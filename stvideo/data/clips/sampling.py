@@ -25,7 +25,7 @@ def stride_indices(
     target_fps: float = 30.0,
     position: float = 0.5,
 ) -> np.ndarray:
-    """``num_frames`` indices spread over ``stride * num_frames * fps / target_fps`` source frames, int64 (T,).
+    """Spread ``num_frames`` indices over ``stride * num_frames * fps / target_fps`` source frames, int64 (T,).
 
     The span covers both its ends. ``position`` says where it lies: 0 at the start of the video, 1 at its end. A video
     shorter than the span is read from its start, its last frame repeated.
@@ -42,7 +42,7 @@ def segment_indices(
     position: float = 0.5,
     generator: np.random.Generator | None = None,
 ) -> np.ndarray:
-    """One index from each of ``num_frames`` equal segments, int64 (T,).
+    """Take one index from each of ``num_frames`` equal segments, int64 (T,).
 
     With a ``generator`` the frame is drawn at random from its segment (training), else it lies at ``position`` in it:
     0 the segment's first frame, 0.5 its middle, 1 its last.
@@ -58,7 +58,7 @@ def segment_indices(
 
 
 def clip_position(clip: int, num_clips: int, sampling: str) -> float:
-    """Where test clip ``clip`` of ``num_clips`` lies, for `stride_indices` or `segment_indices`.
+    """Place test clip ``clip`` of ``num_clips``, for `stride_indices` or `segment_indices`.
 
     Strided: the middle for one clip, else evenly from the first to the last start. Segments: the middle of each for one
     clip, middle and first frame for two, for more evenly from first to last frame.
@@ -84,7 +84,7 @@ def frame_indices(
     times: np.ndarray | None = None,
     rule: Rule | None = None,
 ) -> np.ndarray:
-    """Indices of the frames of one clip, int64 (T,), rising (repeats where the video is short).
+    """Choose the frames of one clip, int64 (T,), rising (repeats where the video is short).
 
     With ``generator`` a random training clip, else test clip ``clip`` of ``num_clips``.
 
@@ -130,7 +130,7 @@ def trimmed_range(times: np.ndarray, start: float | None, end: float | None) -> 
 
 
 def check_sampling(sampling: str) -> None:
-    """Raises `StvideoError` unless ``sampling`` is one of `SAMPLINGS`."""
+    """Check that ``sampling`` is one of `SAMPLINGS`; raises `StvideoError`."""
     if sampling not in SAMPLINGS:
         hint = nearest(str(sampling), SAMPLINGS)
         raise StvideoError(

@@ -32,7 +32,7 @@ class Crop:
 
 
 def square_crop(height: int, width: int, share: float, down: float, right: float) -> Crop:
-    """Place a square that covers ``share`` of the shorter side; ``down`` and ``right`` in [0, 1] say where it lies.
+    """Place a square that covers ``share`` of the shorter side, at ``down`` and ``right`` in [0, 1].
 
     A crop of ``size`` pixels once the shorter side has been scaled to ``short_side`` is the share ``size /
     short_side``: cutting first and scaling only the box gives the same picture for less work.
@@ -112,11 +112,11 @@ class TrainTransform:
         self.augmentations = _augmentations(color_jitter, rand_augment, random_erasing, [round(f) for f in fill])
 
     def __call__(self, frames: torch.Tensor, generator: np.random.Generator) -> torch.Tensor:
-        """Frames (T, H, W, 3) uint8 -> clip (3, T, size, size) uint8."""
+        """Transform frames (T, H, W, 3) uint8 to a clip (3, T, size, size) uint8."""
         return self.draw(frames, generator)[0]
 
     def draw(self, frames: torch.Tensor, generator: np.random.Generator) -> tuple[torch.Tensor, bool]:
-        """Frames (T, H, W, 3) uint8 -> clip (3, T, size, size) uint8, and whether it was mirrored."""
+        """Transform frames (T, H, W, 3) uint8 to a clip (3, T, size, size) uint8; tells too whether it was mirrored."""
         height, width = frames.shape[1:3]
         if self.area is not None:
             crop = random_area_crop(height, width, self.area, generator)
@@ -157,7 +157,7 @@ def _augmentations(
 
 
 def mirrored_classes(classes: Sequence[str]) -> np.ndarray:
-    """The class that each class becomes when its videos are mirrored, int64 (K,): left and right change places.
+    """Map each class to that of its mirrored videos, int64 (K,): left and right change places.
 
     ``"Turning the camera left while filming something"`` becomes the class with ``right`` in place of ``left``, and a
     class whose name has neither word stays itself. ``right`` alone may mean other things ("right out"), so a class
@@ -199,7 +199,7 @@ class TestTransform:
         self.size, self.num_crops, self.share = size, num_crops, share
 
     def __call__(self, frames: torch.Tensor, crop: int) -> torch.Tensor:
-        """Frames (T, H, W, 3) uint8 -> clip (3, T, size, size) uint8, crop number ``crop``."""
+        """Transform frames (T, H, W, 3) uint8 to a clip (3, T, size, size) uint8, crop number ``crop``."""
         box = view_crop(frames.shape[1], frames.shape[2], crop, self.num_crops, self.share)
         return crop_and_resize(frames, box, self.size).transpose(0, 1).contiguous()
 
@@ -218,7 +218,7 @@ def normalize(
 
 
 def parse_rand_augment(text: str) -> tuple[int, int]:
-    """``"m7-n4"`` -> (torchvision magnitude, number of operations); raises `StvideoError`."""
+    """Parse ``"m7-n4"`` to (torchvision magnitude, number of operations); raises `StvideoError`."""
     match = re.fullmatch(r"(?:rand-)?m(\d+)-n(\d+)", str(text))
     if match is None or int(match[1]) > 10 or int(match[2]) < 1:
         raise StvideoError(f"data.rand_augment={text!r}: expected e.g. m7-n4 (magnitude 0 to 10, number of operations)")

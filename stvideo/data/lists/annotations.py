@@ -96,13 +96,13 @@ def read_folders(folder: Path, root: Path, classes: Sequence[str] | None = None)
 
 
 def class_folders(folder: Path) -> list[str]:
-    """Names of the folders in ``folder``, sorted; hidden ones are not counted."""
+    """List the folders in ``folder``, sorted; hidden ones are not counted."""
     with os.scandir(folder) as entries:
         return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
 
 
 def path_below(path: Path, root: Path) -> str:
-    """``path`` relative to ``root``, with a slash at its end unless it is the root itself; raises `StvideoError`."""
+    """Make ``path`` relative to ``root``, with a slash at its end unless it is the root; raises `StvideoError`."""
     try:
         relative = path.absolute().relative_to(root.absolute()).as_posix()
     except ValueError:
@@ -131,7 +131,7 @@ def find_file(given: str, root: Path, key: str) -> Path:
 
 
 def _classes(config: DataConfig, root: Path, split: str) -> Sequence[str] | None:
-    """Class names that hold for all splits, so that the numbers agree between them."""
+    """Find class names that hold for all splits, so that the numbers agree between them."""
     if config.classes:
         return read_classes(find_file(config.classes, root, "classes"))
     if split == "train":
@@ -153,7 +153,7 @@ def _classes(config: DataConfig, root: Path, split: str) -> Sequence[str] | None
 
 
 def check_presence(index: VideoIndex, root: Path, source: Path, tries: int = 20) -> None:
-    """If not one of some videos is there, the root is wrong: better said at once than after an hour."""
+    """Check that one of some videos is there; else the root is wrong, better said at once than after an hour."""
     chosen = np.unique(np.linspace(0, len(index) - 1, tries).astype(int))
     paths = [root / index.path(int(video)) for video in chosen]
     if not any(map(exists, paths)):

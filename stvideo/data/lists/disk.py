@@ -89,7 +89,7 @@ def _is_empty(entry: os.DirEntry[str]) -> bool:
 
 
 def _leads_upwards(root: Path, folder: str, link: str) -> bool:
-    """Whether a linked folder is one that we are in, or holds one: following it would never end."""
+    """Tell whether a linked folder is one that we are in, or holds one: following it would never end."""
     target = os.path.realpath(link)
     inside = [root, *(root / above for above in (Path(folder), *Path(folder).parents))]
     return any(f"{os.path.realpath(above)}/".startswith(target.rstrip("/") + "/") for above in inside)

@@ -124,7 +124,7 @@ class VideoIndex:
         return np.fromiter((hash(bytes(view[first:end])) for first, end in places), dtype=np.int64, count=len(self))
 
     def empty_classes(self) -> list[str]:
-        """Names of the classes that have no video."""
+        """List the classes that have no video."""
         counts = np.bincount(self.labels, minlength=len(self.classes))
         return [self.classes[number] for number in np.flatnonzero(counts[: len(self.classes)] == 0).tolist()]
 
@@ -137,7 +137,7 @@ class VideoIndex:
         return state.hexdigest()
 
     def __getstate__(self) -> dict[str, Any]:
-        """For a process that is being spawned the arrays move to shared memory, once, where all workers read them."""
+        """Move the arrays to shared memory, once, for a process that is being spawned."""
         if get_spawning_popen() is not None:
             for name in _ARRAYS:
                 if name not in self._shared and getattr(self, name) is not None:

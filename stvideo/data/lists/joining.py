@@ -70,7 +70,7 @@ class OnDisk:
         return on_disk
 
     def paths(self) -> Iterator[str]:
-        """All files in the order in which they were met."""
+        """List all files in the order in which they were found."""
         return chain.from_iterable(self.files.values())
 
     def keep_apart(self) -> None:
@@ -78,7 +78,7 @@ class OnDisk:
         self.files = {path: (path,) for path in self.paths()}
 
     def find(self, entry: Annotation) -> tuple[str, bool] | None:
-        """Find the best file for ``entry``, and whether it lies under the last of its names; None if there is none."""
+        """Find the best file for ``entry``, and whether it has the last of its names; None if there is none."""
         found: tuple[str, bool] | None = None
         for number, stem in enumerate(entry.stems):
             paths = self.files.get(stem)
@@ -162,7 +162,7 @@ class Join:
         return set(self._places)
 
     def clips(self) -> Iterator[tuple[str, str | None, Span | None]]:
-        """(path, label, part that counts) of every video found, in the order of the annotations."""
+        """List (path, label, part that counts) of every video found, in the order of the annotations."""
         for place, path in enumerate(self._paths):
             if path is not None:
                 yield path, self._labels[place], self._spans.get(place) if self.untrimmed else None
@@ -192,7 +192,7 @@ class Join:
         return builder.finish(list(classes), self.notes(), self.official)
 
     def notes(self) -> list[str]:
-        """What a person should know, a line each."""
+        """List what is missing or contradictory, a line each."""
         notes = []
         if missing := sum(self.missing.values()):
             worst = ", ".join(f"{name} {count}" for name, count in self.missing.most_common(3) if name)
@@ -220,7 +220,7 @@ def known_label(label: str, numbers: dict[str, int], where: str) -> str:
 
 
 def _best(paths: tuple[str, ...], folders: tuple[str, ...]) -> str:
-    """Of several files with the right name: one in a folder that speaks for it, the earlier named the better."""
+    """Choose among files with the right name: one in a folder that fits, the earlier named the better."""
 
     def rank(path: str) -> int:
         above = path.split("/")[:-1]
@@ -230,5 +230,5 @@ def _best(paths: tuple[str, ...], folders: tuple[str, ...]) -> str:
 
 
 def _undecodable(path: str) -> bool:
-    """Whether a name is no UTF-8 on disk."""
+    """Tell whether a name is no UTF-8 on disk."""
     return any("\udc80" <= letter <= "\udcff" for letter in path)

@@ -95,7 +95,7 @@ def read_kinetics(path: Path, root: Path, classes: Sequence[str] | None = None, 
 
 
 def kinetics_classes(path: Path, split: str | None = None) -> list[str]:
-    """Labels of official annotations in the standard, alphabetical, order; of ``split`` if it holds several."""
+    """List the labels of official annotations in alphabetical order; of ``split`` if it holds several."""
     labels: dict[str, set[str]] = {}
     for name, entry in kinetics_entries(path):
         if entry.label is not None:
@@ -152,12 +152,12 @@ def _json_rows(path: Path) -> Iterator[_Row]:
 
 
 def _place(path: Path, line: int) -> str:
-    """How messages name an annotation; in JSON files lines mean nothing, and entries are counted from 0."""
+    """Name an annotation in messages: by its line, in JSON files by its number from 0."""
     return f"{path}: entry {line}" if path.suffix.lower() == ".json" else f"{path}:{line}"
 
 
 def _of_split(splits: dict[str, T], split: str | None, path: Path) -> T:
-    """What belongs to ``split``; in a file of one split that is all."""
+    """Select the rows of ``split``; in a file of one split all of them."""
     found = next(iter(splits.values())) if len(splits) == 1 else splits.get(split or "")
     if found is None:
         raise StvideoError(f"{path}: no videos in it" + (f" for split {split!r}" if split else ""))
@@ -165,7 +165,7 @@ def _of_split(splits: dict[str, T], split: str | None, path: Path) -> T:
 
 
 def _columns(heading: str) -> dict[str, int]:
-    """Where the columns are that we know by one of their names."""
+    """Locate the columns by one of their known names."""
     fields = next(csv.reader([heading]), [])
     names = [re.sub(r"[\s-]+", "_", name.strip(" \r\n#").lower()) for name in fields]
     found = {column: [names.index(name) for name in known if name in names] for column, known in _COLUMNS.items()}

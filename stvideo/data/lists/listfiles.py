@@ -134,7 +134,7 @@ def _separator(line: str) -> str:
 
 
 def _split(line: str, separator: str) -> list[str]:
-    """The columns of one line; raises csv.Error."""
+    """Split one line into its columns; raises csv.Error."""
     quoted_path = _QUOTED.match(line)
     if quoted_path and '"' not in line[quoted_path.end() :]:
         rest = line[quoted_path.end() :]
@@ -198,7 +198,7 @@ def _inside(name: str, prefixes: tuple[str, ...]) -> str:
 
 
 def _repeats(index: VideoIndex, path: Path) -> list[str]:
-    """A note on entries that say again what others said; `StvideoError` if they say something else."""
+    """Note repeated entries; raises `StvideoError` where they contradict one another."""
     pairs = index.repeats()
     if not pairs:
         return []

@@ -18,7 +18,7 @@ from stvideo.data.lists.text_files import read_json
 
 
 def report_path(list_path: Path) -> Path:
-    """Where the report of ``list_path`` lies."""
+    """Name the report of ``list_path``."""
     return list_path.with_suffix(".report.json")
 
 

@@ -127,7 +127,7 @@ class VideoDataset(Dataset[Any]):
         return self.expected if self.train else self.expected * self.views_per_video
 
     def path(self, video: int) -> Path:
-        """Where video number ``video`` lies."""
+        """Return the path of video number ``video``."""
         return self.root / self.video_index.path(video)
 
     def __getitem__(self, key: int | tuple[int, int] | Request) -> Sample | Read:
@@ -177,7 +177,7 @@ class VideoDataset(Dataset[Any]):
         )
 
     def _read_views(self, request: Request, number: int) -> list[Sample]:
-        """The views of one video that is opened once, the one that was requested or its substitute."""
+        """Read the views of one video, opened once: the one that was requested or its substitute."""
         reading, span = self.reading, self.video_index.span(number)
         samples: list[Sample] = []
         frames: torch.Tensor | None = None

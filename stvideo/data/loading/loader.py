@@ -83,7 +83,7 @@ class Loader:
         self.sampler.epoch, self.sampler.offset = epoch, offset
 
     def __iter__(self) -> Iterator[Batch]:
-        """Give the rest of the epoch; after its last batch the loader stands at the start of the next one."""
+        """Yield the rest of the epoch; after its last batch the loader is at the start of the next one."""
         epoch = self.sampler.epoch
         for batch in self._batches():
             if isinstance(self.sampler, TrainSampler):  # a batch counts as used when it is handed out, not before
@@ -117,7 +117,7 @@ class Loader:
             yield batch
 
     def _wait(self, iterator: Iterator[Any]) -> Any:
-        """The next batch, waited for as long as no worker is at one and the same video for too long."""
+        """Wait for the next batch, as long as no worker spends too long on one video."""
         while True:
             try:
                 return next(iterator)
@@ -220,14 +220,14 @@ def _start(data_loader: DataLoader[Any]) -> Iterator[Any]:
 
 @cache
 def _closing() -> torch.Tensor:
-    """One shared number for all loaders of this process, 1 once it ends; each would hold a file open otherwise."""
+    """Share one number among all loaders of this process, 1 once it ends; each would hold a file open otherwise."""
     closing = torch.zeros(1, dtype=torch.uint8).share_memory_()
     atexit.register(closing.fill_, 1)
     return closing
 
 
 def _leave_signals_to_parent(worker: int, closing: torch.Tensor) -> None:
-    """A scheduler's signal goes to every process of a job; the training process acts on it and ends its workers.
+    """Ignore a scheduler's signal, which goes to every process of a job; the training process ends its workers.
 
     ``closing`` (shared, one number) is set once the parent process ends: from then on SIGTERM means what it says.
     """

@@ -18,7 +18,7 @@ class Orientation(NamedTuple):
     rotation: int  # degrees: 0, 90, 180 or 270
 
     def displayed(self, stored: tuple[int, int]) -> tuple[int, int]:
-        """Swap (width, height) as stored where the video lies on its side."""
+        """Swap (width, height) as stored where the video is turned by 90 degrees."""
         return stored if self.rotation % 180 == 0 else (stored[1], stored[0])
 
 
@@ -74,7 +74,7 @@ class Display:
 
 
 def quarter_turns(frame: Any) -> int:
-    """How often a frame has to be turned by 90 degrees counter-clockwise for display."""
+    """Count the turns by 90 degrees counter-clockwise that a frame needs for display."""
     return round(frame.rotation / 90) % 4
 
 

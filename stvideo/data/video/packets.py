@@ -282,7 +282,7 @@ def _shown_before(path: str | Path, time: int) -> set[int]:
 
 
 def _frame_rate(stream: Any, pts: np.ndarray, hidden: bool) -> float:
-    """Frames per second: what the container says if plausible, else counted from the time stamps.
+    """Find the frames per second: the container's if plausible, else counted from the time stamps.
 
     It may have counted ``hidden`` frames as well.
     """

@@ -152,7 +152,7 @@ class Video:
             raise
 
     def _is_unsuited(self) -> bool:
-        """Whether the decoder errs on such files. Only PyAV's reader mirrors frames; decord turns none in Matroska."""
+        """Tell whether the decoder errs on such files. Only PyAV mirrors frames; decord turns none in Matroska."""
         errs = torchcodec_errs if self.decoder == "torchcodec" else decord_errs
         if errs(self.index) or len(self._container.streams.video) > 1:
             return True

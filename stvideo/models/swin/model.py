@@ -228,7 +228,7 @@ class SwinTransformer(Backbone):
     def forward_intermediates(
         self, clip: Tensor, indices: int | Sequence[int] | None = None, *, norm: bool = False
     ) -> tuple[Tokens, list[Tensor]]:
-        """As of every backbone; maps are of stages, on each stage's own grid, without a norm."""
+        """Compute maps as every backbone does: of stages, on each stage's own grid, without a norm."""
         outputs, _ = self.stage_outputs(clip)
         stages = take_indices(indices, len(outputs), range(len(outputs)))
         return grid_tokens(outputs[-1]), [outputs[stage].movedim(-1, 1) for stage in stages]
@@ -239,7 +239,7 @@ class SwinTransformer(Backbone):
         return grid_tokens(outputs[-1], trace)
 
     def token_features(self, clip: Tensor) -> tuple[Tensor, TokenTrace, Tensor]:
-        """As of every backbone, but the rows are those of the stage that the trace follows, before any norm."""
+        """Compute features as every backbone does, with rows of the stage that the trace follows, before any norm."""
         outputs, trace = self.stage_outputs(clip, return_trace=True)
         assert trace is not None
         rows = outputs[min(TRACED_STAGE, len(outputs) - 1)].flatten(1, 3)

@@ -27,11 +27,11 @@ def arguments(state: dict[str, Tensor]) -> dict[str, Any]:
 
 
 def stages(state: dict[str, Tensor], part: str = "") -> set[int]:
-    """Numbers of the stages that have weights whose names go on with ``part``."""
+    """List the stages that have weights whose names go on with ``part``."""
     return {int(match[1]) for name in state if (match := re.match(rf"layers\.(\d+)\.{part}", name))}
 
 
 def merging_leads(state: dict[str, Tensor]) -> bool:
-    """Whether patch merging stands in front of the stage that it leads to, as timm has it."""
+    """Tell whether patch merging comes first in the stage that it leads to, as in timm."""
     merges = stages(state, "downsample")
     return bool(merges) and 0 not in merges and max(merges) == max(stages(state))

@@ -13,7 +13,7 @@ __all__ = ["MODELS", "arguments", "convert", "matches"]
 
 
 def matches(state: dict[str, Tensor]) -> bool:
-    """Any weight of the list."""
+    """Pick any weight of the list."""
     return any(re.match(r"features\.\d+\.", name) for name in state)
 
 
