@@ -12,20 +12,18 @@ Exit status: 0 usable, 1 something is BAD, 2 a mistake on the command line.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import platform
-import signal
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from pebble import ProcessExpired, ProcessPool
 
 from stvideo.core.errors import StvideoError
 from stvideo.diagnosis import checks
+from stvideo.preparation.jobs import Failure, run_jobs
 from stvideo.settings import cli
 
 
@@ -78,21 +76,27 @@ def all_checks(clips: str) -> Iterable[Check]:
 def carry_out(wanted: Iterable[Check], timeout: float = 120.0) -> list[dict[str, str]]:
     """Run every check in a worker process, each for ``timeout`` seconds at most; what hangs or crashes has failed."""
     findings = []
-    with ProcessPool(max_workers=1, context=multiprocessing.get_context("spawn")) as pool:
-        for name, function, arguments, needed, advice in wanted:
-            try:
-                text = pool.schedule(function, args=arguments, timeout=timeout).result()
-                finding = dict(name=name, level="ok", text=text, advice="")
-            except Exception as error:
-                finding = dict(name=name, level="BAD" if needed else "less", text=_in_words(error), advice=advice)
-            findings.append(finding)
+    for check, outcome in run_jobs(_perform, wanted, workers=1, timeout=timeout):
+        if isinstance(outcome, Failure):
+            level, text, advice = "BAD" if check.needed else "less", _in_words(outcome), check.advice
+        else:
+            level, text, advice = "ok", outcome, ""
+        findings.append(dict(name=check.name, level=level, text=text, advice=advice))
     return findings
 
 
-def _in_words(error: Exception) -> str:
-    if isinstance(error, ProcessExpired):
-        return f"crashes ({signal.Signals(-error.exitcode).name if error.exitcode < 0 else error.exitcode})"
-    return "hangs" if isinstance(error, TimeoutError) else " ".join(str(error).split())[:160] or repr(error)
+def _perform(check: Check, alive: Any) -> str | Failure:
+    """Run one check in a worker process."""
+    try:
+        return check.function(*check.arguments)
+    except Exception as error:
+        return Failure("error", " ".join(str(error).split())[:160] or repr(error))
+
+
+def _in_words(failure: Failure) -> str:
+    if failure.kind == "crash":
+        return f"crashes ({failure.reason.rpartition('(')[2]}"
+    return "hangs" if failure.kind == "timeout" else failure.reason
 
 
 def in_lines(findings: list[dict[str, str]]) -> str:
